@@ -1,0 +1,154 @@
+#include "sha256.h"
+
+#include <string.h>
+
+#define BLOCK_BYTES 64
+
+/* Folds whole 64-byte blocks into the state. */
+typedef void compress_fn(uint32_t state[8], const uint8_t *data, size_t blocks);
+
+static const uint32_t INITIAL[8] = {
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+
+static const uint32_t K[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+};
+
+static inline uint32_t rotr(uint32_t word, int by)
+{
+    return word >> by | word << (32 - by);
+}
+
+static void compress_portable(uint32_t state[8], const uint8_t *data, size_t blocks)
+{
+    for (; blocks > 0; blocks--, data += BLOCK_BYTES) {
+        uint32_t w[64];
+        for (int t = 0; t < 16; t++)
+            w[t] = load32(data + 4 * t);
+        for (int t = 16; t < 64; t++) {
+            uint32_t s0 = rotr(w[t - 15], 7) ^ rotr(w[t - 15], 18) ^ w[t - 15] >> 3;
+            uint32_t s1 = rotr(w[t - 2], 17) ^ rotr(w[t - 2], 19) ^ w[t - 2] >> 10;
+            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+        }
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+#pragma GCC unroll 64
+        for (int t = 0; t < 64; t++) {
+            uint32_t s1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
+            uint32_t s0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
+            uint32_t t1 = h + s1 + (g ^ (e & (f ^ g))) + K[t] + w[t];
+            uint32_t t2 = s0 + ((a & b) | (c & (a | b)));
+            h = g, g = f, f = e, e = d + t1;
+            d = c, c = b, b = a, a = t1 + t2;
+        }
+        state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+        state[4] += e, state[5] += f, state[6] += g, state[7] += h;
+    }
+}
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define HAVE_SHA_NI 1
+
+#include <cpuid.h>
+#include <immintrin.h>
+
+static int cpu_has_sha_ni(void)
+{
+    const unsigned needed = bit_SSSE3 | bit_SSE4_1;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & needed) != needed)
+        return 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+}
+
+/* The instructions want the state as the rows (f e b a) and (h g d c), lowest lane first. Each
+ * sha256rnds2 does two rounds: it returns the new feba row, and the old one has become hgdc. */
+__attribute__((target("sha,sse4.1,ssse3")))
+static void compress_sha_ni(uint32_t state[8], const uint8_t *data, size_t blocks)
+{
+    const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+    __m128i badc = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xb1);
+    __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1b);
+    __m128i feba = _mm_alignr_epi8(badc, hgfe, 8);
+    __m128i hgdc = _mm_blend_epi16(hgfe, badc, 0xf0);
+
+    for (; blocks > 0; blocks--, data += BLOCK_BYTES) {
+        const __m128i feba_before = feba, hgdc_before = hgdc;
+        __m128i w[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            if (i < 4) {
+                w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)data + i), big_endian);
+            } else {
+                __m128i w7 = _mm_alignr_epi8(w[i - 1], w[i - 2], 4);
+                __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[i - 4], w[i - 3]), w7);
+                w[i] = _mm_sha256msg2_epu32(sum, w[i - 1]);
+            }
+            __m128i wk = _mm_add_epi32(w[i], _mm_loadu_si128((const __m128i *)(K + 4 * i)));
+            hgdc = _mm_sha256rnds2_epu32(hgdc, feba, wk);
+            feba = _mm_sha256rnds2_epu32(feba, hgdc, _mm_shuffle_epi32(wk, 0x0e));
+        }
+        feba = _mm_add_epi32(feba, feba_before);
+        hgdc = _mm_add_epi32(hgdc, hgdc_before);
+    }
+
+    __m128i abef = _mm_shuffle_epi32(feba, 0x1b);
+    __m128i ghcd = _mm_shuffle_epi32(hgdc, 0xb1);
+    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(abef, ghcd, 0xf0));
+    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(ghcd, abef, 8));
+}
+#endif
+
+static compress_fn *compress = compress_portable;
+
+const char *sha256_select(int portable)
+{
+#ifdef HAVE_SHA_NI
+    if (!portable && cpu_has_sha_ni()) {
+        compress = compress_sha_ni;
+        return "sha-ni";
+    }
+#endif
+    (void)portable;
+    compress = compress_portable;
+    return "portable";
+}
+
+/* The tag shifts the data by one byte against the blocks, so only the first and the last blocks go through
+ * `edge`; everything between is read in place. */
+void sha256_tagged(uint8_t tag, const uint8_t *data, size_t size, uint8_t digest[SHA256_BYTES])
+{
+    const uint64_t bits = 8 * ((uint64_t)size + 1);
+    uint8_t edge[2 * BLOCK_BYTES] = {tag};
+    size_t filled = 1;
+    uint32_t state[8];
+    memcpy(state, INITIAL, sizeof state);
+
+    if (size >= BLOCK_BYTES - 1) {
+        memcpy(edge + 1, data, BLOCK_BYTES - 1);
+        compress(state, edge, 1);
+        data += BLOCK_BYTES - 1, size -= BLOCK_BYTES - 1;
+        size_t whole = size / BLOCK_BYTES;
+        compress(state, data, whole);
+        data += whole * BLOCK_BYTES, size -= whole * BLOCK_BYTES;
+        filled = 0;
+    }
+    memcpy(edge + filled, data, size);
+    filled += size;
+    edge[filled++] = 0x80;
+    size_t blocks = filled + sizeof bits <= BLOCK_BYTES ? 1 : 2;
+    memset(edge + filled, 0, blocks * BLOCK_BYTES - filled - sizeof bits);
+    store64(edge + blocks * BLOCK_BYTES - sizeof bits, bits);
+    compress(state, edge, blocks);
+
+    for (int i = 0; i < 8; i++)
+        store32(digest + 4 * i, state[i]);
+}

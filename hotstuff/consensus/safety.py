@@ -1,0 +1,229 @@
+"""The only module that signs.
+
+It owns both keys and the safety record, and checks every rule before a signature exists. The record it returns must be
+durable before the signature leaves the process (`effects.Persist` before `effects.Send`): whatever is signed in one
+life forbids its contradiction in the next. Read this file in ten minutes; nothing else can make a vote.
+
+    signature    forbidden unless                                          otherwise
+    ---------    ------------------------------------------------------    -----------------------------------------
+    vote         view_is_current, view_not_voted, view_not_timed_out,      two blocks of one view are certified,
+                 lock_allows, not passive                                  or a committed block is contradicted
+    timeout      view_is_current, not passive                              a TC hides a certified block
+    proposal     view_is_current, view_not_proposed,                       evidence against ourselves
+                 view_not_timed_out, not passive
+    batch        not passive                                               two batches with one number
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hotstuff.consensus.rules import Rules
+from hotstuff.crypto.bls import SecretKey
+from hotstuff.crypto.ed25519 import NodeSecret
+from hotstuff.errors import InvariantViolation
+from hotstuff.types.block import Header
+from hotstuff.types.certificates import QC, TC
+from hotstuff.types.encoding import U8, U64, Buffer, Reader, decode_all, option
+from hotstuff.types.hashing import Context, Phase
+from hotstuff.types.messages import Timeout, Vote
+
+
+@dataclass(frozen=True)
+class SafetyRecord:
+    """What must survive a crash, because signatures depend on it.
+
+    `voted_view`, `timed_out_view` and `proposed_view` only grow. They say where we have *acted*; the view to start in
+    is `1 + max(high_qc.view, high_tc.view)` and is kept apart (one is safety, the other liveness). `last_vote` and
+    `last_timeout` are re-sent after a crash, byte for byte.
+    """
+
+    epoch: int
+    voted_view: int
+    timed_out_view: int
+    proposed_view: int
+    high_qc: QC
+    locked_qc: QC
+    high_tc: TC | None = None
+    last_vote: Vote | None = None
+    last_timeout: Timeout | None = None
+    passive: bool = False
+
+    @classmethod
+    def initial(cls, context: Context, *, passive: bool) -> SafetyRecord:
+        """A validator that never signed anything, or (`passive`) one that does not know what it signed."""
+        genesis = QC.genesis(context)
+        return cls(context.epoch, 0, 0, 0, genesis, genesis, passive=passive)
+
+    @property
+    def current_view(self) -> int:
+        """The view to act in: one above the highest certificate, QC *or* TC (the QC alone may be below it)."""
+        return 1 + max(self.high_qc.view, self.high_tc.view if self.high_tc else 0)
+
+    def encode(self) -> bytes:
+        """epoch, voted, timed_out, proposed u64 | high_qc | locked_qc | option TC, vote, timeout | passive u8."""
+        numbers = b"".join(map(U64.pack, (self.epoch, self.voted_view, self.timed_out_view, self.proposed_view)))
+        options = (self.high_tc, self.last_vote, self.last_timeout)
+        optional = b"".join(option(None if value is None else value.encoding) for value in options)
+        return numbers + self.high_qc.encoding + self.locked_qc.encoding + optional + U8.pack(self.passive)
+
+    @classmethod
+    def decode(cls, data: Buffer) -> SafetyRecord:
+        """Inverse of `encode`."""
+        return decode_all(data, "safety record", cls._read)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> SafetyRecord:
+        return cls(
+            epoch=reader.counter(),
+            voted_view=reader.counter(),
+            timed_out_view=reader.counter(),
+            proposed_view=reader.counter(),
+            high_qc=QC.read(reader),
+            locked_qc=QC.read(reader),
+            high_tc=TC.read(reader) if reader.flag() else None,
+            last_vote=Vote.read(reader) if reader.flag() else None,
+            last_timeout=Timeout.read(reader) if reader.flag() else None,
+            passive=reader.flag(),
+        )
+
+
+# ---- the rules ------------------------------------------------------------------------------------------------------
+
+
+def view_is_current(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+    """Act only in the view that the highest certificate leads to: nobody is moved by a mere claim (rule 4.1)."""
+    return header.view == record.current_view
+
+
+def view_not_voted(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+    """At most one vote per view, ever: two quorums in one view would share an honest voter (rule 3)."""
+    return header.view > record.voted_view
+
+
+def view_not_timed_out(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+    """A timed-out view is closed: our timeout promised that we know no higher QC, and a vote could make one (3.3)."""
+    return header.view > record.timed_out_view
+
+
+def lock_allows(record: SafetyRecord, header: Header, rules: Rules) -> bool:
+    """The protocol's own rule against contradicting what may have been committed (rule 3.2)."""
+    return rules.safe(header, record.locked_qc)
+
+
+def view_not_proposed(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+    """At most one proposal per view, ever: a second one is proof of equivocation (rule 10, E1)."""
+    return header.view > record.proposed_view
+
+
+def not_passive(record: SafetyRecord, _header: Header, _rules: Rules) -> bool:
+    """A replica that lost its record signs nothing until every view it may have acted in is past (rule 2.4)."""
+    return not record.passive
+
+
+Rule = Callable[[SafetyRecord, Header, Rules], bool]
+VOTE_RULES: tuple[Rule, ...] = (view_is_current, view_not_voted, view_not_timed_out, lock_allows, not_passive)
+PROPOSAL_RULES: tuple[Rule, ...] = (view_is_current, view_not_proposed, view_not_timed_out, not_passive)
+
+
+# ---- the signer -----------------------------------------------------------------------------------------------------
+
+
+class Safety:
+    """Signs votes, timeouts, proposals and batches of one validator, as far as the rules allow."""
+
+    def __init__(
+        self,
+        index: int,
+        context: Context,
+        rules: Rules,
+        secret: SecretKey,
+        node_secret: NodeSecret,
+        record: SafetyRecord,
+    ) -> None:
+        self.index = index
+        self.record = record
+        self._context = context
+        self._rules = rules
+        self._secret = secret
+        self._node_secret = node_secret
+
+    def learn(self, *, high_qc: QC | None = None, locked_qc: QC | None = None, high_tc: TC | None = None) -> None:
+        """Raise certificates, never lower them. A QC counts even if its view is long past: a TC may report it."""
+        record = self.record
+        if high_qc and high_qc.view > record.high_qc.view:
+            record = replace(record, high_qc=high_qc)
+        if locked_qc and locked_qc.view > record.locked_qc.view:
+            record = replace(record, locked_qc=locked_qc)
+        if high_tc and high_tc.view > (record.high_tc.view if record.high_tc else 0):
+            record = replace(record, high_tc=high_tc)
+        self.record = record
+
+    def refusal(self, header: Header, rules: tuple[Rule, ...] = VOTE_RULES) -> str | None:
+        """The name of the first rule that forbids to vote for (or, with its rules, to propose) `header`."""
+        for rule in rules:
+            if not rule(self.record, header, self._rules):
+                return rule.__name__
+        return None
+
+    def vote(self, header: Header, commit_id: bytes) -> Vote | None:
+        """A vote, unless a rule forbids it. `record` then says so and must be durable before the vote leaves."""
+        if self.refusal(header, VOTE_RULES) is not None:
+            return None
+        message = self._context.vote_message(header.view, Phase.PREPARE, header.id, commit_id)
+        signature = self._secret.sign(message)
+        vote = Vote(header.epoch, header.view, Phase.PREPARE, header.id, commit_id, self.index, signature)
+        self.record = replace(self.record, voted_view=header.view, last_vote=vote)
+        return vote
+
+    def timeout(self) -> Timeout | None:
+        """A timeout of the current view; the same bytes as before if there is one. None while passive.
+
+        It reports `high_qc`, which is at least the justify of every block we voted for: a TC of this view cannot hide
+        what those votes may have certified.
+        """
+        record = self.record
+        view, high_qc = record.current_view, record.high_qc
+        if record.passive:
+            return None
+        if record.last_timeout is not None and record.last_timeout.view == view:
+            return record.last_timeout
+        if view <= record.timed_out_view:
+            return None
+        entry = None if high_qc.view + 1 == view else record.high_tc
+        signature = self._secret.sign(self._context.timeout_message(view, high_qc.view))
+        timeout = Timeout(record.epoch, view, self.index, signature, high_qc, entry)
+        self.record = replace(record, timed_out_view=view, last_timeout=timeout)
+        return timeout
+
+    def propose(self, header: Header) -> bytes | None:
+        """The leader's Ed25519 signature (64 B) for a block of the current view, unless a rule forbids it."""
+        if self.refusal(header, PROPOSAL_RULES) is not None:
+            return None
+        self.record = replace(self.record, proposed_view=header.view)
+        return self._node_secret.sign(self._context.proposal_message(header.view, header.id))
+
+    def sign_batch(self, seq: int, digest: bytes) -> bytes:
+        """The author's Ed25519 signature (64 B). The caller stores the batch before it spreads it."""
+        if self.record.passive:
+            raise InvariantViolation("a passive replica must not author batches")
+        return self._node_secret.sign(self._context.batch_message(self.index, seq, digest))
+
+    def rejoin(self, qc: QC) -> None:
+        """End of passivity: every view up to `qc.view` counts as acted in (rule 2.4).
+
+        The caller has made sure that `qc.view` is above every view in which a quorum of the others has been: the
+        lost record cannot hold a vote, a timeout or a lock at or above it.
+        """
+        if not self.record.passive or qc.view > self.record.high_qc.view:
+            raise InvariantViolation("rejoin needs a passive record and a QC it has learned")
+        view = self.record.high_qc.view
+        self.record = replace(
+            self.record,
+            voted_view=view,
+            timed_out_view=view,
+            proposed_view=view,
+            locked_qc=self.record.high_qc,
+            passive=False,
+        )

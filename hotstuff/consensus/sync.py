@@ -1,0 +1,148 @@
+"""Getting blocks that others have: a few unknown ancestors by hash, or a long committed chain in pages.
+
+Blocks by hash: a verified QC names a block that is not here. Its signers made it durable before they voted, so one of
+them is asked, then the next. What comes back is pinned by the hash and needs no other check.
+
+Chain in pages: if the gap is longer than one page, committed blocks are asked for by height. Each page ends in a
+block that a QC commits; that one signature and the hashes below it are all that is checked. The vote rule is *not*
+applied to synced blocks: a replica locked on an abandoned branch must still accept what was committed without it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from hotstuff.consensus.effects import Effect, Send
+from hotstuff.types.block import Block
+from hotstuff.types.messages import MAX_PAGE_BLOCKS, BlockRequest, ChainRequest
+
+# Blocks whose parent is unknown. Only certified blocks and proposals of the current leader get here.
+MAX_ORPHANS = 2 * MAX_PAGE_BLOCKS
+# Certified ids being asked for. In a healthy network there is one.
+MAX_WANTED = 64
+# Stop asking for more pages while this many committed blocks wait for their bodies.
+MAX_BACKLOG_BLOCKS = 2 * MAX_PAGE_BLOCKS
+
+
+@dataclass
+class _Wanted:
+    sources: list[int]
+    retry_us: int
+    asked: int = 0
+
+
+@dataclass
+class _Chain:
+    sources: list[int]
+    retry_us: int
+    asked: int = 0
+    peer: int | None = None
+    empty: set[int] = field(default_factory=set)
+
+
+class Sync:
+    """What is missing, whom to ask and when to ask somebody else."""
+
+    def __init__(self, index: int, validators: int, retry_us: int, effects: list[Effect]) -> None:
+        self._everyone = [i for i in range(validators) if i != index]
+        self._retry_us = retry_us
+        self._effects = effects
+        self._wanted: OrderedDict[bytes, _Wanted] = OrderedDict()
+        self._orphans: OrderedDict[bytes, Block] = OrderedDict()
+        self._chain: _Chain | None = None
+
+    # ---- blocks by hash
+
+    def wants(self, block_id: bytes) -> bool:
+        """Has a verified certificate named this block, and is it not here?"""
+        return block_id in self._wanted
+
+    def want(self, block_id: bytes, signers: tuple[int, ...], now_us: int) -> None:
+        """Ask for a certified block: first those who signed it, then everybody else."""
+        if block_id in self._wanted or block_id in self._orphans:
+            return
+        first = [i for i in signers if i in self._everyone]
+        sources = first + [i for i in self._everyone if i not in first]
+        if sources:
+            self._wanted[block_id] = _Wanted(sources, now_us)
+        if len(self._wanted) > MAX_WANTED:
+            self._wanted.popitem(last=False)
+
+    def forget(self, block_id: bytes) -> None:
+        """The block is here, or no longer needed."""
+        self._wanted.pop(block_id, None)
+
+    def hold(self, block: Block) -> None:
+        """Keep a block until its parent arrives."""
+        self._orphans[block.id] = block
+        self.forget(block.id)
+        if len(self._orphans) > MAX_ORPHANS:
+            self._orphans.popitem(last=False)
+
+    def children(self, parent_id: bytes) -> list[Block]:
+        """Takes out the held blocks whose parent has arrived."""
+        found = [block for block in self._orphans.values() if block.header.parent_id == parent_id]
+        for block in found:
+            del self._orphans[block.id]
+        return found
+
+    def prune(self, height: int) -> None:
+        """Forget held blocks at or below a committed height."""
+        for block_id in [b.id for b in self._orphans.values() if b.header.height <= height]:
+            del self._orphans[block_id]
+
+    # ---- chain in pages
+
+    @property
+    def catching_up(self) -> bool:
+        """Is a long gap being closed?"""
+        return self._chain is not None
+
+    def start_chain(self, sources: tuple[int, ...], now_us: int) -> None:
+        """The gap is longer than a page: ask for committed blocks by height until nobody has more."""
+        if self._chain is None:
+            first = [i for i in sources if i in self._everyone]
+            self._chain = _Chain(first + [i for i in self._everyone if i not in first], now_us)
+
+    def awaits(self, peer: int) -> bool:
+        """Has `peer` been asked for a page?"""
+        return self._chain is not None and self._chain.peer == peer
+
+    def page_arrived(self, peer: int, *, empty: bool, now_us: int) -> None:
+        """The page that `peer` was asked for. An empty one from everybody ends the chase."""
+        chain = self._chain
+        if chain is None:
+            return
+        chain.peer, chain.retry_us = None, now_us
+        if not empty:
+            chain.empty.clear()
+            return
+        chain.empty.add(peer)
+        chain.asked += 1
+        if len(chain.empty) == len(chain.sources):
+            self._chain = None
+
+    # ---- asking
+
+    def ask(self, root_height: int, backlog: int, now_us: int) -> None:
+        """Send the requests that are due."""
+        for block_id, wanted in self._wanted.items():
+            if wanted.retry_us <= now_us:
+                peer = wanted.sources[wanted.asked % len(wanted.sources)]
+                wanted.asked, wanted.retry_us = wanted.asked + 1, now_us + self._retry_us
+                self._effects.append(Send(peer, BlockRequest(block_id, root_height, MAX_PAGE_BLOCKS)))
+        chain = self._chain
+        if chain is not None and chain.retry_us <= now_us and backlog < MAX_BACKLOG_BLOCKS:
+            if chain.peer is not None:  # it was asked and did not answer
+                chain.asked += 1
+            chain.peer = chain.sources[chain.asked % len(chain.sources)]
+            chain.retry_us = now_us + self._retry_us
+            self._effects.append(Send(chain.peer, ChainRequest(root_height + 1)))
+
+    def deadline_us(self, backlog: int) -> int | None:
+        """When the next request is due."""
+        times = [wanted.retry_us for wanted in self._wanted.values()]
+        if self._chain is not None and backlog < MAX_BACKLOG_BLOCKS:
+            times.append(self._chain.retry_us)
+        return min(times, default=None)

@@ -1,0 +1,333 @@
+"""Several replicas in one process: the real core and mempool, real signatures, virtual time, no I/O.
+
+Messages travel through a list that a test may reorder, hold or drop. Every signature that leaves a replica in any of
+its lives is remembered, and what it had persisted at that moment is compared with it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hotstuff import native
+from hotstuff.consensus import effects as fx
+from hotstuff.consensus.leaders import RoundRobin
+from hotstuff.consensus.replica import Replica, Timing
+from hotstuff.consensus.rules import RULES
+from hotstuff.consensus.safety import Safety, SafetyRecord
+from hotstuff.consensus.tree import Node
+from hotstuff.consensus.verifier import Verifier
+from hotstuff.crypto.bls import SecretKey
+from hotstuff.crypto.ed25519 import NodeSecret
+from hotstuff.mempool.mempool import Mempool, MempoolConfig
+from hotstuff.types.batch import Batch
+from hotstuff.types.block import BatchRef, Block
+from hotstuff.types.certificates import QC
+from hotstuff.types.hashing import Context, Mode
+from hotstuff.types.messages import (
+    BatchMessage,
+    BatchRequest,
+    ChainRequest,
+    ChainResponse,
+    Message,
+    Proposal,
+    Timeout,
+    Vote,
+    decode_message,
+)
+from hotstuff.types.validators import Validator, ValidatorSet
+
+CLIENT = b"client-of-tests!"
+
+
+@dataclass(frozen=True)
+class Member:
+    """Both keys of one validator."""
+
+    bls: SecretKey
+    node: NodeSecret
+
+
+def make_members(count: int) -> list[Member]:
+    """Members in the order of their indices."""
+    members = [
+        Member(SecretKey.generate(bytes([i]) * 32), NodeSecret.generate(bytes([i + 100]) * 32)) for i in range(count)
+    ]
+    return sorted(members, key=lambda member: member.bls.public_key().to_bytes())
+
+
+def make_set(members: list[Member], powers: list[int] | None = None) -> ValidatorSet:
+    """The validator set of these members."""
+    powers = powers or [1] * len(members)
+    return ValidatorSet(
+        1,
+        tuple(
+            Validator(m.node.public_key(), m.bls.public_key().to_bytes(), power)
+            for m, power in zip(members, powers, strict=True)
+        ),
+    )
+
+
+@dataclass
+class Disk:
+    """What one replica has made durable."""
+
+    safety: SafetyRecord
+    blocks: dict[bytes, Block] = field(default_factory=dict)
+    executed: list[Block] = field(default_factory=list)
+    batches: dict[BatchRef, Batch] = field(default_factory=dict)
+    commit_qc: QC | None = None
+    commit_qcs: dict[bytes, QC] = field(default_factory=dict)
+
+
+@dataclass
+class Envelope:
+    """A message under way."""
+
+    sender: int
+    to: int
+    message: Message
+
+
+class Cluster:
+    """`n` replicas and the messages between them."""
+
+    def __init__(self, n: int = 4, *, powers: list[int] | None = None, seed: int = 0, passive: int | None = None):
+        self.members = make_members(n)
+        self.validators = make_set(self.members, powers)
+        self.context = Context(Mode.CHAINED, b"\7" * 32, 1, self.validators.hash)
+        self.verifier = Verifier(self.context, self.validators)
+        self.rules = RULES[Mode.CHAINED]
+        self.random = random.Random(seed)
+        self.now_us = 0
+        self.timing = Timing(view_timeout_ms=1000, spread_ms=50, fetch_retry_ms=100)
+        self.disks = [Disk(SafetyRecord.initial(self.context, passive=i == passive)) for i in range(n)]
+        self.replicas: list[Replica | None] = [None] * n
+        self.network: list[Envelope] = []
+        self.inbox: list[list[fx.Event]] = [[] for _ in range(n)]
+        self.signed: dict[tuple[str, int, int], set[bytes]] = {}
+        self.reports: list[tuple[int, fx.Report]] = []
+        self.strikes: list[tuple[int, fx.Strike]] = []
+        self.drop: Callable[[Envelope], bool] = lambda _: False
+        self.sent = 0
+        self.next_tx = 1
+        for i in range(n):
+            self.start(i)
+
+    # ---- lives
+
+    def start(self, i: int) -> None:
+        """Starts replica `i` from its disk and connects it."""
+        disk, member = self.disks[i], self.members[i]
+        executed = [0] * len(self.members)
+        for block in disk.executed:
+            for ref in block.payload:
+                executed[ref.author] = ref.seq
+        last = disk.executed[-1] if disk.executed else None
+        root = Node(
+            last.id if last else self.context.root_id,
+            last.header.parent_id if last else bytes(32),
+            last.header.view if last else 0,
+            last.header.height if last else 0,
+            tuple(executed),
+            0,
+            last,
+        )
+        safety = Safety(i, self.context, self.rules, member.bls, member.node, disk.safety)
+        held = [ref for ref in disk.batches if ref.seq > executed[ref.author]]
+        above = sorted(
+            (b for b in disk.blocks.values() if b.header.height > root.height), key=lambda b: b.header.height
+        )
+        self.replicas[i] = Replica(
+            context=self.context,
+            validators=self.validators,
+            rules=self.rules,
+            leaders=RoundRobin(len(self.members)),
+            safety=safety,
+            root=root,
+            blocks=above,
+            commit_qc=disk.commit_qc,
+            payload=lambda effects, desk: Mempool(
+                validators=self.validators,
+                safety=safety,
+                config=MempoolConfig(),
+                executed=root.included,
+                held=held,
+                effects=effects,
+                desk=desk,
+            ),
+            timing=self.timing,
+        )
+        self.step(i, fx.Start())
+        for j, other in enumerate(self.replicas):
+            if other is not None and j != i:
+                self.step(i, fx.Connected(j))
+                self.step(j, fx.Connected(i))
+
+    def kill(self, i: int) -> None:
+        """Replica `i` loses everything that is not on its disk, and what it was about to receive."""
+        self.replicas[i] = None
+        self.inbox[i].clear()
+        self.network = [e for e in self.network if e.to != i]
+
+    # ---- steps
+
+    def step(self, i: int, event: fx.Event) -> None:
+        """One event at one replica, and the driver's work after it."""
+        replica = self.replicas[i]
+        if replica is not None:
+            self.run(i, replica.step(event, self.now_us))
+
+    def run(self, i: int, effects: list[fx.Effect]) -> None:
+        """What the driver does: persist everything first, then send in order, then the rest."""
+        disk = self.disks[i]
+        for effect in effects:
+            if isinstance(effect, fx.Persist):
+                disk.safety = effect.safety or disk.safety
+                disk.blocks |= {block.id: block for block in effect.blocks}
+                if effect.commit_qc is not None:
+                    disk.commit_qc = effect.commit_qc
+                    disk.commit_qcs[effect.commit_qc.commit_id] = effect.commit_qc
+        for effect in effects:
+            if isinstance(effect, fx.Send):
+                self.send(i, effect.to, effect.message)
+            elif isinstance(effect, fx.Broadcast):
+                for to in range(len(self.members)):
+                    if to != i:
+                        self.send(i, to, effect.message)
+            elif isinstance(effect, fx.SpreadBatch):
+                for to in effect.to:
+                    self.send(i, to, BatchMessage(disk.batches[effect.ref]))
+            elif isinstance(effect, fx.Commit):
+                disk.executed += effect.blocks
+            elif isinstance(effect, fx.Check):
+                self.inbox[i].append(fx.Checked(effect.job, self.verifier.check(effect.item)))
+            elif isinstance(effect, fx.Collect):
+                found = self.verifier.collect(effect.shares)
+                self.inbox[i].append(fx.Collected(effect.job, found.signature, found.good, found.bad))
+            elif isinstance(effect, fx.StoreBatch):
+                disk.batches[effect.batch.ref] = effect.batch
+                self.inbox[i].append(fx.BatchStored(effect.batch))
+            elif isinstance(effect, fx.Report):
+                self.reports.append((i, effect))
+            elif isinstance(effect, fx.Strike):
+                self.strikes.append((i, effect))
+
+    def send(self, sender: int, to: int, message: Message) -> None:
+        """Encode, check against the sender's disk, and put on the way."""
+        self.check_signed(sender, message)
+        envelope = Envelope(sender, to, decode_message(message.kind, bytes(message.encoding)))
+        self.sent += 1
+        if sender == to or not self.drop(envelope):
+            self.network.append(envelope)
+
+    def check_signed(self, sender: int, message: Message) -> None:
+        """No second signature for a view in any life, and the record of this one is on the disk already."""
+        disk = self.disks[sender]
+        if isinstance(message, Vote) and message.signer == sender:
+            what, view, said, durable = "vote", message.view, message.encoding, disk.safety.voted_view
+        elif isinstance(message, Timeout) and message.signer == sender:
+            what, view, said, durable = "timeout", message.view, message.encoding, disk.safety.timed_out_view
+        elif isinstance(message, Proposal) and message.block.header.proposer == sender:
+            header = message.block.header
+            what, view, said, durable = "proposal", header.view, header.id, disk.safety.proposed_view
+        else:
+            return
+        assert durable >= view, f"{what} of view {view} left replica {sender} before it was durable ({durable})"
+        spoken = self.signed.setdefault((what, sender, view), set())
+        spoken.add(said)
+        assert len(spoken) == 1, f"replica {sender} signed two {what}s of view {view}"
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Hand a message over; bodies and old blocks are served from the disk, as the driver does."""
+        replica, disk = self.replicas[envelope.to], self.disks[envelope.to]
+        message = envelope.message
+        if replica is None:
+            return
+        if isinstance(message, BatchRequest):
+            for ref in message.refs:
+                if ref in disk.batches:
+                    self.send(envelope.to, envelope.sender, BatchMessage(disk.batches[ref]))
+        elif isinstance(message, ChainRequest):
+            self.send(envelope.to, envelope.sender, self.chain_page(disk, message.from_height))
+        else:
+            self.step(envelope.to, fx.Received(envelope.sender, message))
+
+    def chain_page(self, disk: Disk, from_height: int, limit: int = 8) -> ChainResponse:
+        """A page of committed blocks that ends in one with a commit certificate."""
+        page = disk.executed[from_height - 1 : from_height - 1 + limit]
+        while page and page[-1].id not in disk.commit_qcs:
+            page = page[:-1]
+        return ChainResponse(from_height, tuple(page), disk.commit_qcs[page[-1].id] if page else None)
+
+    def submit(self, i: int, transactions: int = 1) -> int:
+        """A client's frame at replica `i`; returns its first number."""
+        first = self.next_tx
+        self.next_tx += transactions
+        data = native.build_frame(CLIENT, first, [b"tx-%d" % (first + k) for k in range(transactions)])
+        (frame,) = native.parse_body(data, 1)
+        self.step(i, fx.Submitted(data, frame))
+        return first
+
+    def turn(self) -> bool:
+        """Everything that can happen without time passing, one thing; False if there is nothing."""
+        for i, events in enumerate(self.inbox):
+            if events:
+                self.step(i, events.pop(0))
+                return True
+        if self.network:
+            self.deliver(self.network.pop(self.random.randrange(len(self.network)) if self.random else 0))
+            return True
+        return False
+
+    def settle(self) -> None:
+        """Until nothing more happens without time passing."""
+        while self.turn():
+            pass
+
+    def advance(self, duration_ms: int) -> None:
+        """Lets time pass, stepping replicas at their deadlines."""
+        end = self.now_us + duration_ms * 1000
+        self.settle()
+        while True:
+            deadlines = [
+                (deadline, i)
+                for i, replica in enumerate(self.replicas)
+                if replica is not None and (deadline := replica.deadline_us()) is not None
+            ]
+            if not deadlines or min(deadlines)[0] > end:
+                break
+            deadline, i = min(deadlines)
+            self.now_us = max(self.now_us, deadline)
+            self.step(i, fx.Tick())
+            self.settle()
+        self.now_us = end
+
+    # ---- what came of it
+
+    def chain(self, i: int) -> list[bytes]:
+        """Ids of the blocks that replica `i` has executed."""
+        return [block.id for block in self.disks[i].executed]
+
+    def ordered(self, i: int) -> int:
+        """Transactions that replica `i` has executed."""
+        return sum(ref.tx_count for block in self.disks[i].executed for ref in block.payload)
+
+    def assert_agreement(self) -> None:
+        """Chains are prefixes of one another, and nobody has executed a block twice."""
+        chains = [self.chain(i) for i in range(len(self.members))]
+        longest = max(chains, key=len)
+        for i, chain in enumerate(chains):
+            assert chain == longest[: len(chain)], f"replica {i} disagrees"
+            assert len(set(chain)) == len(chain)
+
+    def alive(self) -> list[int]:
+        """Indices of running replicas."""
+        return [i for i, replica in enumerate(self.replicas) if replica is not None]
+
+    def views(self) -> list[int]:
+        """Current view of each running replica."""
+        return [replica.view for replica in self.replicas if replica is not None]
+
+
