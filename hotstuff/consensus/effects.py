@@ -109,11 +109,12 @@ Event = Start | Tick | Received | Connected | Checked | Collected | Submitted | 
 
 @dataclass(frozen=True)
 class Persist:
-    """Make durable: a new safety record, blocks, a certificate that commits its `commit_id`."""
+    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`."""
 
     safety: SafetyRecord | None = None
     blocks: tuple[Block, ...] = ()
     commit_qc: QC | None = None
+    commit_height: int = 0
 
 
 @dataclass(frozen=True)

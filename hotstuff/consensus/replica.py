@@ -420,7 +420,7 @@ class Replica:
             return
         blocks = tuple(node.block for node in committed if node.block is not None)
         self._sync.prune(self.tree.root.height)
-        self.effects.append(Persist(commit_qc=qc))
+        self.effects.append(Persist(commit_qc=qc, commit_height=target.height))
         self._payload.committed(blocks, self._now_us)
         self.effects.append(Report("committed", {"height": target.height, "view": target.view, "blocks": len(blocks)}))
 

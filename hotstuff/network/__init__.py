@@ -3,9 +3,12 @@
 framing      bytes <-> frames, write coalescing, deadlines
 tls          contexts that trust 32-byte node keys and nothing else
 handshake    who is at the other end (no I/O)
+connection   one connection between validators: handshake first, then frames
 listener     accepting connections without being starved by strangers
+dialling     opening one connection
 peers        one process's links to all other validators
 server       the listener for clients, and `connect_client` for their side
+limits       every limit, with its reason
 """
 
 from hotstuff.network.framing import MAX_KIND, MIN_KIND, Body, Buffer, FrameProtocol

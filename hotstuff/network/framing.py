@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from hotstuff.errors import InvalidMessage
 from hotstuff.network.sockets import address_text, tune
@@ -205,7 +205,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         except Exception as error:
             self._handler.on_crash(error)
 
-    def get_extra_info(self, name: str) -> object:
+    def get_extra_info(self, name: str) -> Any:
         """The transport's extra info, None once the connection is gone."""
         return None if self._transport is None else self._transport.get_extra_info(name)
 

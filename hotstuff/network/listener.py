@@ -80,10 +80,9 @@ class Listener:
             self._socket = None
         if self._resume is not None:
             self._resume.cancel()
-        tasks = list(self._handshakes.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for conn in self._waiting.keys() & self._handshakes.keys():
+            self._handshakes[conn].cancel()
+        await asyncio.gather(*self._handshakes.values(), return_exceptions=True)
         for conn in list(self._waiting):
             conn.abort("stopped")
 

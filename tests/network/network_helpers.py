@@ -55,6 +55,7 @@ class Recorder:
         self.frames: list[tuple[int, int, bytes]] = []
         self.crashes: list[Exception] = []
         self.on_frame: Callable[[int, int, Body], None] | None = None
+        self.on_connect: Callable[[int], object] | None = None
 
     def frame_received(self, peer: int, kind: int, body: Body) -> None:
         assert ("up", peer) in self.events, "a frame before peer_connected"
@@ -63,6 +64,8 @@ class Recorder:
         self.frames.append((peer, kind, bytes(body)))
 
     def peer_connected(self, peer: int) -> None:
+        if self.on_connect is not None:
+            self.on_connect(peer)
         self.events.append(("up", peer))
 
     def peer_lost(self, peer: int) -> None:
@@ -70,6 +73,12 @@ class Recorder:
 
     def fatal(self, exc: Exception) -> None:
         self.crashes.append(exc)
+
+    def has_frames(self, count: int) -> bool:
+        return len(self.frames) == count
+
+    def ends_with(self, *events: tuple[str, int]) -> bool:
+        return tuple(self.events[-len(events) :]) == events
 
 
 class Cluster:
@@ -125,9 +134,11 @@ class Cluster:
     async def all_connected(self) -> None:
         for index, network in self.networks.items():
             others = frozenset(self.networks) - {index}
-            await until(lambda network=network, others=others: network.connected == others)
-            recorder = self.recorders[index]
-            await until(lambda recorder=recorder, others=others: {p for e, p in recorder.events if e == "up"} >= others)
+            await self.connected_to(network, self.recorders[index], others)
+
+    async def connected_to(self, network: PeerNetwork, recorder: Recorder, others: frozenset[int]) -> None:
+        await until(lambda: network.connected == others)
+        await until(lambda: {peer for event, peer in recorder.events if event == "up"} >= others)
 
 
 def frame(kind: int, body: bytes) -> bytes:

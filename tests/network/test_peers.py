@@ -9,7 +9,9 @@ import random
 import socket
 import ssl
 import struct
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from network_helpers import (
@@ -51,7 +53,7 @@ def test_everybody_reaches_everybody(encrypted: bool) -> None:
                 assert network.send((index + 1) % 4, 9, memoryview(b"only you"))
                 assert not network.send(index, 9, b"myself")
             for index, recorder in cluster.recorders.items():
-                await until(lambda recorder=recorder: len(recorder.frames) == 7)
+                await until(partial(recorder.has_frames, 7))
                 others = [other for other in range(4) if other != index]
                 expected = [(other, 7, b"from " + bytes([other])) for other in others]
                 expected += [(other, 8, b"x" * 300_000) for other in others]
@@ -74,11 +76,7 @@ def test_a_frame_is_never_seen_before_its_peer(encrypted: bool) -> None:
         async with Cluster(tls=encrypted, limits=limits) as cluster:
             cluster.size = 2
             await cluster.start_one(0)
-            eager = cluster.recorders[0]
-            eager.peer_connected = lambda peer: (  # type: ignore[method-assign]
-                cluster.networks[0].send(peer, 5, b"early"),
-                eager.events.append(("up", peer)),
-            )[1]
+            cluster.recorders[0].on_connect = lambda peer: cluster.networks[0].send(peer, 5, b"early")
             for _ in range(20):
                 network = await cluster.start_one(1)
                 await until(lambda: cluster.recorders[1].frames == [(0, 5, b"early")])  # Recorder checks the order
@@ -422,14 +420,14 @@ def test_strikes_close_the_link_and_keep_it_closed_for_a_while(
         async with Cluster(tls=encrypted, limits=limits) as cluster:
             await cluster.start(3)
             for judge, culprit in ((0, 1), (2, 0)):  # once as the acceptor, once as the dialler
-                network, events = cluster.networks[judge], cluster.recorders[judge].events
+                network = cluster.networks[judge]
                 network.strike(culprit, "bad vote")
                 network.strike(culprit, "bad vote")
                 assert culprit in network.connected
                 since = loop.time()
                 network.strike(culprit, "bad vote")
                 assert culprit not in network.connected
-                await until(lambda events=events, culprit=culprit: events[-2:] == [("lost", culprit), ("up", culprit)])
+                await until(partial(cluster.recorders[judge].ends_with, ("lost", culprit), ("up", culprit)))
                 assert loop.time() - since >= 0.29
                 assert network.stats()["strikes"] == 3
 
@@ -485,11 +483,11 @@ def test_our_own_bug_is_loud() -> None:
             cluster.networks[1].send(0, 5, b"")
             await until(lambda: cluster.recorders[0].crashes == [bug])
             cluster.recorders[0].crashes.clear()
-            cluster.recorders[1].peer_connected = crash  # type: ignore[method-assign]
             await cluster.networks[1].stop()
-            await cluster.start_one(1, handler=(handler := Recorder()))
-            handler.peer_connected = crash  # type: ignore[method-assign]
-            await until(lambda: handler.crashes == [bug] or handler.events)
+            handler = Recorder()
+            handler.on_connect = crash
+            await cluster.start_one(1, handler=handler)
+            await until(lambda: handler.crashes == [bug])
 
     run(main)
 
@@ -500,7 +498,7 @@ def test_many_sends_in_one_turn_are_one_write(monkeypatch: pytest.MonkeyPatch) -
             await cluster.start(2)
             control = cluster.networks[0]._up[1][0]
             writes: list[int] = []
-            transport = control._transport
+            transport: Any = control._transport
 
             class Spy:
                 def writelines(self, chunks: list[bytes]) -> None:

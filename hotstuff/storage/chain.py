@@ -1,0 +1,229 @@
+"""What a replica keeps, in the terms of the protocol: on top of the byte tables of `datadir`.
+
+`consensus` environment: the safety record (twice, so that a damaged page cannot make it look absent), blocks by
+(height, id), the id and commit certificate of each committed height, the application's state and the sessions.
+`batches` environment: bodies and an index of them by lane, apart, so that a vote never waits behind bulk writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hotstuff.consensus.effects import Persist
+from hotstuff.consensus.safety import SafetyRecord
+from hotstuff.consensus.tree import Node
+from hotstuff.errors import CorruptRecord, InvalidEncoding, StorageError
+from hotstuff.storage import datadir
+from hotstuff.storage.datadir import DataDir
+from hotstuff.storage.environment import Record
+from hotstuff.types.batch import Batch
+from hotstuff.types.block import BatchRef, Block
+from hotstuff.types.certificates import QC
+from hotstuff.types.encoding import U16, U32, U64, ZERO_HASH, Reader, decode_all
+from hotstuff.types.hashing import Context
+from hotstuff.types.messages import MAX_PAGE_BLOCKS, MAX_PAGE_BYTES, ChainResponse
+
+_RECORD_KEYS = (b"record", b"record-copy")
+_EXECUTED_KEY = b"executed"
+# Rows read at a time where a table is walked: bounds memory, not the walk.
+_SCAN_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Executed:
+    """Where execution stands: the last executed block (height 0: none) and the state after it."""
+
+    height: int
+    view: int
+    block_id: bytes
+    parent_id: bytes
+    included: tuple[int, ...]
+    state: bytes
+    tx_count: int
+
+    @classmethod
+    def nothing(cls, context: Context, validators: int) -> Executed:
+        """Before the first block."""
+        return cls(0, 0, context.root_id, ZERO_HASH, (0,) * validators, ZERO_HASH, 0)
+
+    def encode(self) -> bytes:
+        """height u64 | view u64 | block_id 32 | parent_id 32 | state 32 | tx_count u64 | n u16 | included u64 each."""
+        head = U64.pack(self.height) + U64.pack(self.view) + self.block_id + self.parent_id + self.state
+        return head + U64.pack(self.tx_count) + U16.pack(len(self.included)) + b"".join(map(U64.pack, self.included))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Executed:
+        """Inverse of `encode`."""
+        return decode_all(data, "executed state", cls._read)
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Executed:
+        height, view, block_id, parent_id = reader.u64(), reader.u64(), reader.hash(), reader.hash()
+        state, tx_count = reader.hash(), reader.u64()
+        included = tuple(reader.u64() for _ in range(reader.u16()))
+        return cls(height, view, block_id, parent_id, included, state, tx_count)
+
+    def node(self) -> Node:
+        """The root of the block tree: its block is not needed, only its place."""
+        return Node(self.block_id, self.parent_id, self.view, self.height, self.included, 0, None)
+
+
+class ChainStore:
+    """Typed reads and writes of one data directory."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._data = data
+        self._consensus = data.consensus
+        self._batches = data.batches
+
+    # ---- safety record
+
+    def load_safety(self) -> SafetyRecord | None:
+        """The safety record, or None if this directory never had one.
+
+        One damaged copy is an error too: what damaged it may have taken the newest record with it.
+        """
+        copies = [self._consensus.get(datadir.SAFETY, key) for key in _RECORD_KEYS]
+        if copies[0] is None and copies[1] is None:
+            return None
+        if copies[0] is None or copies[0] != copies[1]:
+            raise CorruptRecord("safety record: its two copies differ; refusing to sign")
+        return SafetyRecord.decode(copies[0])
+
+    def write_safety(self, record: SafetyRecord) -> None:
+        """Replace the safety record, durably."""
+        self._consensus.write(_safety_records(record))
+
+    # ---- consensus
+
+    def persist(self, writes: Sequence[Persist], extra: Iterable[Record] = ()) -> None:
+        """Everything in one durable transaction. Of several safety records the last one counts."""
+        records: list[Record] = list(extra)
+        safety = next((write.safety for write in reversed(writes) if write.safety is not None), None)
+        if safety is not None:
+            records += _safety_records(safety)
+        for write in writes:
+            records += (Record(datadir.BLOCKS, _block_key(b.header.height, b.id), b.encoding) for b in write.blocks)
+            if write.commit_qc is not None:
+                key = U64.pack(write.commit_height)
+                records.append(Record(datadir.CERTIFICATES, key, write.commit_qc.encoding))
+        self._consensus.write(records)
+
+    def load_executed(self, context: Context, validators: int) -> Executed:
+        """Where execution stood when this was last saved."""
+        stored = self._consensus.get(datadir.STATE, _EXECUTED_KEY)
+        executed = Executed.nothing(context, validators) if stored is None else Executed.decode(stored)
+        if len(executed.included) != validators:
+            raise StorageError(f"state: got {len(executed.included)} lanes, expected {validators}")
+        return executed
+
+    def blocks_above(self, height: int) -> list[Block]:
+        """Stored blocks above a height, ascending: what was voted for and not executed yet."""
+        return [Block.decode(value) for _, value in self._walk(datadir.BLOCKS, U64.pack(height + 1))]
+
+    def last_commit_qc(self) -> QC | None:
+        """The certificate of the highest committed block."""
+        last = self._consensus.last(datadir.CERTIFICATES)
+        return None if last is None else QC.decode(last[1])
+
+    def load_sessions(self) -> dict[bytes, bytes]:
+        """Every client's encoded session."""
+        return dict(self._walk(datadir.SESSIONS, b""))
+
+    def _walk(self, table: str, start: bytes) -> Iterable[tuple[bytes, bytes]]:
+        while rows := self._consensus.scan(table, start, limit=_SCAN_ROWS):
+            yield from rows
+            start = rows[-1][0] + b"\0"
+
+    # ---- committed chain
+
+    def committed_ids(self, from_height: int, limit: int) -> list[bytes]:
+        """Ids of executed blocks from a height on, ascending."""
+        rows = self._consensus.scan(datadir.HEIGHTS, U64.pack(from_height), limit=limit)
+        return [block_id for _, block_id in rows]
+
+    def chain_page(self, from_height: int) -> ChainResponse:
+        """Committed blocks from a height on, up to the last one in the page that has a commit certificate."""
+        blocks: list[Block] = []
+        size = 0
+        certified, commit_qc = 0, None
+        for height, block_id in enumerate(self.committed_ids(from_height, MAX_PAGE_BLOCKS), start=from_height):
+            encoded = self._consensus.get(datadir.BLOCKS, _block_key(height, block_id))
+            if encoded is None:
+                raise CorruptRecord(f"block {block_id.hex()} at height {height} is committed but not stored")
+            size += len(encoded)
+            if blocks and size > MAX_PAGE_BYTES:
+                break
+            blocks.append(Block.decode(encoded))
+            proof = self._consensus.get(datadir.CERTIFICATES, U64.pack(height))
+            if proof is not None:
+                certified, commit_qc = len(blocks), QC.decode(proof)
+        return ChainResponse(from_height, tuple(blocks[:certified]), commit_qc)
+
+    # ---- batches
+
+    def store_batches(self, batches: Sequence[Batch]) -> None:
+        """Bodies and their places in the lanes, durably, in one transaction."""
+        records: list[Record] = []
+        for batch in batches:
+            key, ref = _batch_key(batch.ref), batch.ref
+            records.append(Record(datadir.BODIES, key, batch.encoding))
+            records.append(Record(datadir.LANES, key, U32.pack(ref.size_bytes) + U32.pack(ref.tx_count)))
+        self._batches.write(records)
+
+    def load_batch(self, ref: BatchRef) -> Batch | None:
+        """A stored batch; raises `CorruptRecord` if it is damaged."""
+        encoded = self._batches.get(datadir.BODIES, _batch_key(ref))
+        if encoded is None:
+            return None
+        try:
+            return Batch.decode(encoded)
+        except InvalidEncoding as error:
+            raise CorruptRecord(f"batch {ref.digest.hex()}: {error}") from None
+
+    def held_refs(self, executed: tuple[int, ...]) -> list[BatchRef]:
+        """References of stored batches above the executed ones, lane by lane."""
+        refs = []
+        for author, seq in enumerate(executed):
+            start, stop = U16.pack(author) + U64.pack(seq + 1), U16.pack(author + 1)
+            while rows := self._batches.scan(datadir.LANES, start, stop, limit=_SCAN_ROWS):
+                refs += [_batch_ref(key, value) for key, value in rows]
+                start = rows[-1][0] + b"\0"
+        return refs
+
+    # ---- health
+
+    def free_bytes(self) -> int:
+        """Free space of the file system."""
+        return self._data.free_bytes()
+
+    def close(self) -> None:
+        """Releases the data directory."""
+        self._data.close()
+
+
+def execution_records(executed: Executed, blocks: Iterable[Block], sessions: dict[bytes, bytes | None]) -> list[Record]:
+    """What executing `blocks` changes: the index of heights, the state after them and the sessions."""
+    records = [Record(datadir.HEIGHTS, U64.pack(b.header.height), b.id) for b in blocks]
+    records += (Record(datadir.SESSIONS, client_id, encoded) for client_id, encoded in sessions.items())
+    records.append(Record(datadir.STATE, _EXECUTED_KEY, executed.encode()))
+    return records
+
+
+def _safety_records(record: SafetyRecord) -> list[Record]:
+    encoded = record.encode()
+    return [Record(datadir.SAFETY, key, encoded) for key in _RECORD_KEYS]
+
+
+def _block_key(height: int, block_id: bytes) -> bytes:
+    return U64.pack(height) + block_id
+
+
+def _batch_key(ref: BatchRef) -> bytes:
+    return U16.pack(ref.author) + U64.pack(ref.seq) + ref.digest
+
+
+def _batch_ref(key: bytes, value: bytes) -> BatchRef:
+    reader, sizes = Reader(key, "lane key"), Reader(value, "lane entry")
+    return BatchRef(reader.u16(), reader.u64(), reader.hash(), sizes.u32(), sizes.u32())
