@@ -1,20 +1,20 @@
 """Every exception that `hotstuff` raises, in one tree.
 
-    HotstuffError
-    ├── InvalidMessage        a peer's or a client's fault: costs that peer, never the node
-    │   ├── InvalidEncoding   the bytes are not the canonical encoding of any value
-    │   └── InvalidSignature  a signature, key or proof does not verify
-    ├── ConfigError           the operator's mistake: names the field, what was given, what is allowed
-    ├── StorageError          the data directory cannot be used as asked
-    │   ├── DataDirLocked     another process uses it
-    │   ├── DataDirMismatch   it belongs to another network, validator or format
-    │   ├── CorruptRecord     a checksum does not match
-    │   ├── DiskFull          no space left; nothing was written; safe to try again later
-    │   └── StorageFailed     write or sync failed: what is on disk is unknown, the node must stop
-    ├── ClientError           what a caller of the client library sees
-    │   ├── RequestTimeout    no f+1 matching answers in time: the outcome is unknown
-    │   └── NotConnected      no replica could be reached
-    └── InvariantViolation    our own bug or more faults than tolerated: stop loudly, stay stopped
+HotstuffError
+├── InvalidMessage        a peer's or a client's fault: costs that peer, never the node
+│   ├── InvalidEncoding   the bytes are not the canonical encoding of any value
+│   └── InvalidSignature  a signature, key or proof does not verify
+├── ConfigError           the operator's mistake: names the field, what was given, what is allowed
+├── StorageError          the data directory cannot be used as asked
+│   ├── DataDirLocked     another process uses it
+│   ├── DataDirMismatch   it belongs to another network, validator or format
+│   ├── CorruptRecord     a checksum does not match
+│   ├── DiskFull          no space left; nothing was written; safe to try again later
+│   └── StorageFailed     write or sync failed: what is on disk is unknown, the node must stop
+├── ClientError           what a caller of the client library sees
+│   ├── RequestTimeout    no f+1 matching answers in time: the outcome is unknown
+│   └── NotConnected      no replica could be reached
+└── InvariantViolation    our own bug or more faults than tolerated: stop loudly, stay stopped
 """
 
 from __future__ import annotations

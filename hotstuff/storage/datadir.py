@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hotstuff.errors import DataDirLocked, DataDirMismatch, DiskFull, StorageError
-from hotstuff.storage.environment import Environment, Record, sync_directory
+from hotstuff.storage.environment import MAP_BYTES_MAX, Environment, Record, sync_directory
 
 FORMAT_VERSION = 1
 
@@ -119,18 +119,26 @@ class DataDir:
 
     @classmethod
     def open(
-        cls, path: Path, network_id: bytes, validator: int, *, fsync: bool = True, create_if_missing: bool
+        cls,
+        path: Path,
+        network_id: bytes,
+        validator: int,
+        *,
+        fsync: bool = True,
+        max_bytes: int = MAP_BYTES_MAX,
+        create_if_missing: bool,
     ) -> DataDir:
         """Lock and open the directory of this validator in this network.
 
         `create_if_missing` also covers an existing empty directory. `fsync=False`: benchmarks only.
+        `max_bytes` limits each of the two environments.
         Raises DataDirLocked, DataDirMismatch, or another StorageError with the exact reason.
         """
         path = path.absolute()
         with _os_errors(path):
             if create_if_missing and (not path.exists() or not any(path.iterdir())):
                 cls.create(path, network_id, validator)
-        return cls._open(path, (network_id, validator), fsync=fsync, readonly=False)
+        return cls._open(path, (network_id, validator), fsync=fsync, max_bytes=max_bytes, readonly=False)
 
     @classmethod
     def open_readonly(cls, path: Path) -> DataDir:
@@ -138,7 +146,15 @@ class DataDir:
         return cls._open(path.absolute(), None, fsync=True, readonly=True)
 
     @classmethod
-    def _open(cls, path: Path, expected: tuple[bytes, int] | None, *, fsync: bool, readonly: bool) -> DataDir:
+    def _open(
+        cls,
+        path: Path,
+        expected: tuple[bytes, int] | None,
+        *,
+        fsync: bool,
+        max_bytes: int = MAP_BYTES_MAX,
+        readonly: bool,
+    ) -> DataDir:
         with _os_errors(path), ExitStack() as resources:
             if not (path / _META_FILE).exists() and not (path / _LOCK_FILE).exists():
                 # Before locking: no LOCK file is to appear in somebody's home directory.
@@ -148,7 +164,7 @@ class DataDir:
             identity = Identity.decode(meta, path / _META_FILE)
             if expected is not None:
                 _require_identity(path, identity, *expected)
-            parts = _open_parts(path, resources, fsync=fsync, readonly=readonly)
+            parts = _open_parts(path, resources, fsync=fsync, max_bytes=max_bytes, readonly=readonly)
             for name, environment in parts.items():
                 found = environment.get(_META_TABLE, _META_KEY)
                 if found != meta:
@@ -200,12 +216,23 @@ def _require_identity(path: Path, found: Identity, network_id: bytes, validator:
 
 
 def _open_parts(
-    path: Path, resources: ExitStack, *, fsync: bool = True, create: bool = False, readonly: bool = False
+    path: Path,
+    resources: ExitStack,
+    *,
+    fsync: bool = True,
+    max_bytes: int = MAP_BYTES_MAX,
+    create: bool = False,
+    readonly: bool = False,
 ) -> dict[str, Environment]:
     parts = {}
     for name, tables in ((_CONSENSUS_DIR, CONSENSUS_TABLES), (_BATCHES_DIR, BATCHES_TABLES)):
         parts[name] = Environment.open(
-            path / name, (_META_TABLE, *tables), fsync=fsync, create=create, readonly=readonly
+            path / name,
+            (_META_TABLE, *tables),
+            fsync=fsync,
+            max_bytes=max_bytes,
+            create=create,
+            readonly=readonly,
         )
         resources.callback(parts[name].close)
     return parts

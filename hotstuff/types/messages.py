@@ -18,7 +18,7 @@ from hotstuff.types.validators import BLS_SIGNATURE_BYTES, NODE_SIGNATURE_BYTES
 # One answer to a block or chain request. A page is checked and stored as a whole before the next one is asked for.
 MAX_PAGE_BLOCKS = 256
 MAX_PAGE_BYTES = 4 * 1024 * 1024
-# Acknowledgements in one message: 42 bytes each, far more than batches sealed in an acknowledgement interval.
+# Acknowledgements in one message: 50 bytes each, far more than batches sealed in an acknowledgement interval.
 MAX_ACKS = 4096
 # Bodies asked for in one request; each answer is a message of its own.
 MAX_BODY_REQUESTS = 64
@@ -188,7 +188,7 @@ def _encode_blocks(blocks: tuple[Block, ...]) -> bytes:
 
 
 def _read_blocks(reader: Reader) -> tuple[Block, ...]:
-    # A block is at least 500 bytes; a smaller bound only has to stop absurd counts before the loop.
+    # A block is at least 371 bytes; a smaller bound only has to stop absurd counts before the loop.
     count = reader.count(MAX_PAGE_BLOCKS, 256)
     return tuple(Block.read(reader) for _ in range(count))
 

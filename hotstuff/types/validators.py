@@ -87,6 +87,8 @@ class ValidatorSet:
     @classmethod
     def _read(cls, reader: Reader) -> ValidatorSet:
         epoch, count = reader.counter(), reader.u16()
+        if count > MAX_VALIDATORS:
+            raise InvalidEncoding(f"validator set: got {count} validators, allowed: 1 to {MAX_VALIDATORS}")
         members = tuple(
             Validator(reader.fixed(NODE_KEY_BYTES), reader.fixed(BLS_KEY_BYTES), reader.u64()) for _ in range(count)
         )

@@ -1,0 +1,387 @@
+"""Runs the core: events in, effects out, in the order that `consensus.effects` demands.
+
+    events of one turn -> steps -> one durable transaction -> sends -> commits -> answers
+
+Everything that arrived before a turn is stepped before the disk is touched once (group commit), and a timer fires only
+after whatever had already arrived: a stall of this process must not look like a silent leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from hotstuff.consensus import effects as fx
+from hotstuff.consensus.replica import Replica
+from hotstuff.consensus.safety import SafetyRecord
+from hotstuff.consensus.verifier import Verifier
+from hotstuff.crypto.aggregate import Collected
+from hotstuff.errors import DiskFull, InvariantViolation
+from hotstuff.node.bodies import RETRY_S, Bodies
+from hotstuff.node.executor import ClientAnswer, Executor
+from hotstuff.storage.chain import ChainStore, Executed
+from hotstuff.storage.environment import Record
+from hotstuff.types.batch import Batch
+from hotstuff.types.encoding import Buffer
+from hotstuff.types.messages import (
+    BatchMessage,
+    BatchRequest,
+    ChainRequest,
+    ChainResponse,
+    Message,
+    Proposal,
+    Timeout,
+    Vote,
+    decode_message,
+)
+
+logger = logging.getLogger("hotstuff.node")
+T = TypeVar("T")
+
+# Events of one turn: enough to share a sync among everything that waits, few enough to keep timers honest.
+TURN_EVENTS = 256
+# What execution changed is written with the next durable transaction, or alone after this long. Losing it costs a
+# replay, nothing else: the blocks and the certificates that commit them are durable already.
+LAZY_WRITE_S = 0.1
+# Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
+SERVING_PER_PEER = 128
+
+_LOGGED_REPORTS = {"timed_out": logging.WARNING, "rejoined": logging.WARNING, "equivocation": logging.WARNING}
+
+
+class Links(Protocol):
+    """The network, as far as the driver needs it."""
+
+    def send(self, peer: int, kind: int, *parts: Buffer, bulk: bool = False) -> bool:
+        """False if the peer is not connected or takes no more."""
+        ...
+
+    def broadcast(self, kind: int, *parts: Buffer, bulk: bool = False) -> int:
+        """To all peers."""
+        ...
+
+    def strike(self, peer: int, reason: str) -> None:
+        """The peer broke a rule."""
+        ...
+
+
+class Driver:
+    """One replica's event loop side. `post` is the way in; `fatal` is called once when it cannot go on."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        store: ChainStore,
+        verifier: Verifier,
+        executor: Executor,
+        answer: Callable[[Sequence[ClientAnswer]], None],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.replica = replica
+        self.counters: Counter[str] = Counter()
+        self.disk_full = False
+        self.links: Links | None = None
+        self._store = store
+        self._verifier = verifier
+        self._executor = executor
+        self._answer = answer
+        self._fatal = fatal
+        self._loop = asyncio.get_running_loop()
+        self._crypto = ThreadPoolExecutor(2, "crypto")
+        self._serving = ThreadPoolExecutor(1, "serving")
+        self._bodies = Bodies(store, self._batch_stored, self._set_disk_full, self._fail)
+        self._inbox: deque[fx.Event] = deque()
+        self._turn_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._durable: SafetyRecord = replica.safety.record
+        self._stalled: list[fx.Effect] | None = None
+        self._lazy: list[Record] = []
+        self._lazy_timer: asyncio.TimerHandle | None = None
+        self._served: Counter[int] = Counter()
+        self._stopped = False
+
+    @property
+    def executed(self) -> Executed:
+        """Where execution stands."""
+        return self._executor.executed
+
+    # ---- in
+
+    def start(self, links: Links) -> None:
+        """Begin a life."""
+        self.links = links
+        self.post(fx.Start())
+
+    def post(self, event: fx.Event) -> None:
+        """Queue an event for the next turn."""
+        if self._stopped or (self._stalled is not None and isinstance(event, (fx.Received, fx.Submitted))):
+            return  # a full disk: we can promise nothing, and whoever sent this will send it again
+        self._inbox.append(event)
+        self._schedule()
+
+    def frame_received(self, peer: int, kind: int, body: Buffer) -> None:
+        """A peer's frame; raises `InvalidMessage` if it is none of ours."""
+        message = decode_message(kind, body)
+        if isinstance(message, (ChainRequest, BatchRequest)):
+            self._serve(peer, message)
+        else:
+            self.post(fx.Received(peer, message))
+
+    # ---- turns
+
+    def _schedule(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        if self._stopped or self._stalled is not None:
+            return
+        try:
+            effects = self._step_events()
+            self._finish(effects)
+            self._arm()
+        except Exception as error:
+            self._fail(error)
+
+    def _step_events(self) -> list[fx.Effect]:
+        now_us = self._now_us()
+        effects: list[fx.Effect] = []
+        for _ in range(min(len(self._inbox), TURN_EVENTS)):
+            effects += self.replica.step(self._inbox.popleft(), now_us)
+        deadline = self.replica.deadline_us()
+        if not self._inbox and deadline is not None and deadline <= now_us:
+            effects += self.replica.step(fx.Tick(), now_us)
+        return effects
+
+    def _arm(self) -> None:
+        if self._inbox:
+            self._schedule()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.replica.deadline_us()
+        if deadline is not None:
+            # A turn of its own after the timer, so that sockets that became readable meanwhile are read first.
+            self._timer = self._loop.call_at(deadline / 1e6, self._schedule)
+
+    def _now_us(self) -> int:
+        return int(self._loop.time() * 1e6)
+
+    # ---- effects
+
+    def _finish(self, effects: list[fx.Effect]) -> None:
+        """Durable before visible: nothing below the first line happens unless everything before it is on disk."""
+        if not self._persist(effects):
+            return
+        for effect in effects:
+            handler = _HANDLERS.get(type(effect))
+            if handler is not None:
+                handler(self, effect)
+
+    def _persist(self, effects: list[fx.Effect]) -> bool:
+        writes = [effect for effect in effects if isinstance(effect, fx.Persist)]
+        if not writes:
+            return True
+        lazy = self._take_lazy()
+        try:
+            self._store.persist(writes, lazy)
+        except DiskFull:
+            self._lazy = lazy + self._lazy
+            self._stall(effects)
+            return False
+        for write in writes:
+            self._durable = write.safety or self._durable
+        return True
+
+    def _stall(self, effects: list[fx.Effect]) -> None:
+        """No space: nothing was written, nothing leaves, and the core stands still until there is space again."""
+        self._set_disk_full(True)
+        self._stalled = effects
+        self._loop.call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        effects, self._stalled = self._stalled, None
+        if self._stopped or effects is None:
+            return
+        try:
+            self._finish(effects)
+            if self._stalled is None:
+                self._set_disk_full(False)
+                self._arm()
+                self._schedule()
+        except Exception as error:
+            self._fail(error)
+
+    def _set_disk_full(self, full: bool) -> None:
+        if full != self.disk_full:
+            self.disk_full = full
+            text = "disk full: not voting until there is space" if full else "disk has space again: taking part again"
+            logger.log(logging.ERROR if full else logging.WARNING, text)
+
+    def _send(self, effect: fx.Send) -> None:
+        self._assert_durable(effect.message)
+        if effect.to == self.replica.index:
+            self._inbox.append(fx.Received(effect.to, effect.message))
+        elif self.links is not None:
+            self.links.send(effect.to, effect.message.kind, effect.message.encoding)
+
+    def _broadcast(self, effect: fx.Broadcast) -> None:
+        self._assert_durable(effect.message)
+        if self.links is not None:
+            self.links.broadcast(effect.message.kind, effect.message.encoding)
+
+    def _assert_durable(self, message: Message) -> None:
+        record = self._durable
+        covered = True
+        if isinstance(message, Vote):
+            covered = message.view <= record.voted_view
+        elif isinstance(message, Timeout):
+            covered = message.view <= record.timed_out_view
+        elif isinstance(message, Proposal):
+            covered = message.block.header.view <= record.proposed_view
+        if not covered:
+            raise InvariantViolation(f"{type(message).__name__} would leave before its safety record is durable")
+
+    def _spread(self, effect: fx.SpreadBatch) -> None:
+        self._send_batch(BatchMessage(self._bodies.get(effect.ref)), effect.to)
+
+    def _send_batch(self, message: BatchMessage, to: Sequence[int]) -> None:
+        if self.links is not None:
+            for peer in to:
+                self.links.send(peer, message.kind, *message.batch.parts(), bulk=True)
+
+    def _commit(self, effect: fx.Commit) -> None:
+        answers, records = self._executor.execute(effect.blocks, self._bodies.get)
+        self.counters["blocks"] += len(effect.blocks)
+        self._lazy += records
+        if self._lazy_timer is None:
+            self._lazy_timer = self._loop.call_later(LAZY_WRITE_S, self._write_lazy)
+        self._answer(answers)
+
+    def _check(self, effect: fx.Check) -> None:
+        check = partial(self._verifier.check, effect.item)
+        self._in_thread(self._crypto, check, lambda valid: self.post(fx.Checked(effect.job, valid)))
+
+    def _collect(self, effect: fx.Collect) -> None:
+        def done(found: Collected) -> None:
+            self.post(fx.Collected(effect.job, found.signature, found.good, found.bad))
+
+        self._in_thread(self._crypto, partial(self._verifier.collect, effect.shares), done)
+
+    def _store_batch(self, effect: fx.StoreBatch) -> None:
+        self._bodies.store(effect.batch)
+
+    def _strike(self, effect: fx.Strike) -> None:
+        self.counters["strikes"] += 1
+        if effect.peer != self.replica.index and self.links is not None:
+            self.links.strike(effect.peer, effect.reason)
+
+    def _report(self, effect: fx.Report) -> None:
+        self.counters[effect.name] += 1
+        if effect.name in _LOGGED_REPORTS:
+            logger.log(_LOGGED_REPORTS[effect.name], effect.name, extra={"fields": effect.fields})
+
+    # ---- threads and disk
+
+    def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        def finished(result: asyncio.Future[T]) -> None:
+            if self._stopped or result.cancelled():
+                return
+            try:
+                done(result.result())
+            except Exception as error:
+                self._fail(error)
+
+        self._loop.run_in_executor(pool, work).add_done_callback(finished)
+
+    def _batch_stored(self, batch: Batch) -> None:
+        self.post(fx.BatchStored(batch))
+
+    def _serve(self, peer: int, request: ChainRequest | BatchRequest) -> None:
+        """Old blocks and bodies are read from disk by a thread, a bounded number at a time for each peer."""
+        if isinstance(request, ChainRequest):
+            self._serve_one(peer, partial(self._store.chain_page, request.from_height), self._send_page)
+            return
+        for ref in request.refs:
+            self._serve_one(peer, partial(self._bodies.find, ref), self._send_found)
+
+    def _serve_one(self, peer: int, read: Callable[[], T], send: Callable[[int, T], None]) -> None:
+        if self._served[peer] >= SERVING_PER_PEER:
+            return
+
+        def done(found: T) -> None:
+            self._served[peer] -= 1
+            send(peer, found)
+
+        self._served[peer] += 1
+        self._in_thread(self._serving, read, done)
+
+    def _send_page(self, peer: int, page: ChainResponse) -> None:
+        if self.links is not None:
+            self.links.send(peer, page.kind, page.encoding, bulk=True)
+
+    def _send_found(self, peer: int, batch: Batch | None) -> None:
+        if batch is not None:
+            self._send_batch(BatchMessage(batch), (peer,))
+
+    def _take_lazy(self) -> list[Record]:
+        records, self._lazy = self._lazy, []
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+            self._lazy_timer = None
+        return records
+
+    def _write_lazy(self) -> None:
+        self._lazy_timer = None
+        if self._stopped or self._stalled is not None:
+            return
+        records = self._take_lazy()
+        try:
+            self._store.persist((), records)
+        except DiskFull:
+            self._set_disk_full(True)
+            self._lazy = records + self._lazy
+            self._lazy_timer = self._loop.call_later(RETRY_S, self._write_lazy)
+        except Exception as error:
+            self._fail(error)
+
+    # ---- end
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._fatal(error)
+
+    def stop(self) -> None:
+        """No more turns; writes what execution changed, waits for threads."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for pool in (self._crypto, self._serving):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._bodies.close()
+        try:
+            self._store.persist((), self._take_lazy())
+        except DiskFull:
+            logger.warning("disk full: the last executed blocks will be executed again after the restart")
+
+
+_HANDLERS: dict[type, Callable[[Driver, Any], None]] = {
+    fx.Send: Driver._send,
+    fx.Broadcast: Driver._broadcast,
+    fx.SpreadBatch: Driver._spread,
+    fx.Commit: Driver._commit,
+    fx.Check: Driver._check,
+    fx.Collect: Driver._collect,
+    fx.StoreBatch: Driver._store_batch,
+    fx.Strike: Driver._strike,
+    fx.Report: Driver._report,
+}
