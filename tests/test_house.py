@@ -7,13 +7,14 @@ that must be found, `FINE` close calls that must not be.
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -102,6 +103,13 @@ class Source:
                 start = package[: len(package) - node.level + 1] if node.level else ()
                 base = ".".join((*start, *((node.module,) if node.module else ())))
                 yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+@cache
+def package_sources() -> tuple[Source, ...]:
+    """Every Python file of the package."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return tuple(Source(path.relative_to(PACKAGE).as_posix(), path.read_text()) for path in paths)
 
 
 Rule = Callable[[Source], Iterator[tuple[int, str]]]
@@ -206,31 +214,56 @@ def sets_have_no_order(source: Source) -> Iterator[tuple[int, str]]:
             yield node.iter.lineno, "iterates over a set"
 
 
-def public_parts(tree: ast.Module) -> Iterator[tuple[ast.ClassDef | FunctionNode, str]]:
-    """Public classes and functions with their names, and those inside public classes; not what is local."""
-    todo: list[tuple[list[ast.stmt], str]] = [(tree.body, "")]
+def public_parts(tree: ast.Module) -> Iterator[tuple[ast.ClassDef | FunctionNode, ast.ClassDef | None]]:
+    """Public classes and functions, and those in public classes with that class; not what is local."""
+    todo: list[tuple[list[ast.stmt], ast.ClassDef | None]] = [(tree.body, None)]
     while todo:
-        body, prefix = todo.pop()
+        body, owner = todo.pop()
         for node in body:
             if isinstance(node, ast.ClassDef | FunctionNode) and not node.name.startswith("_"):
-                yield node, prefix + node.name
+                yield node, owner
                 if isinstance(node, ast.ClassDef):
-                    todo.append((node.body, f"{prefix}{node.name}."))
+                    todo.append((node.body, node))
             elif isinstance(node, ast.If | ast.Try):
                 handlers = node.handlers if isinstance(node, ast.Try) else []
-                todo += [(part, prefix) for part in (node.body, node.orelse, *(h.body for h in handlers))]
+                todo += [(part, owner) for part in (node.body, node.orelse, *(h.body for h in handlers))]
+
+
+@cache
+def interfaces() -> frozenset[tuple[str, str]]:
+    """(owner, method) of every method described in the package; the owner is a class, or "folder/" of a `Protocol`."""
+    found = set()
+    for source in package_sources():
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef):
+                owners = {node.name} | ({f"{source.folder}/"} if "Protocol" in map(ast.unparse, node.bases) else set())
+                described = (m.name for m in node.body if isinstance(m, FunctionNode) and ast.get_docstring(m))
+                found |= {(owner, name) for name in described for owner in owners}
+    return frozenset(found)
+
+
+def described_elsewhere(folder: str, owner: ast.ClassDef, method: str) -> bool:
+    """Whether a method implements one that a base class, a `Protocol` of the same folder or asyncio describes."""
+    bases = [ast.unparse(base) for base in owner.bases]
+    ours = any((name, method) in interfaces() for name in (f"{folder}/", *bases))
+    return ours or any(
+        base.startswith("asyncio.") and hasattr(getattr(asyncio, base.removeprefix("asyncio."), None), method)
+        for base in bases
+    )
 
 
 def the_public_is_described(source: Source) -> Iterator[tuple[int, str]]:
     """Public modules, classes and functions have docstrings. An `__init__.py` without code has nothing to say."""
     name = PurePosixPath(source.path).stem
-    public = not name.startswith("_") or name == "__init__"
-    if public and source.tree.body and not ast.get_docstring(source.tree):
+    if name.startswith("_") and name != "__init__":
+        return
+    if source.tree.body and not ast.get_docstring(source.tree):
         yield 1, "module"
-    for node, full_name in public_parts(source.tree):
+    for node, owner in public_parts(source.tree):
         overload = any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
-        if not overload and not ast.get_docstring(node):
-            yield node.lineno, full_name
+        elsewhere = owner is not None and described_elsewhere(source.folder, owner, node.name)
+        if not overload and not elsewhere and not ast.get_docstring(node):
+            yield node.lineno, f"{owner.name}.{node.name}" if owner else node.name
 
 
 def functions_are_short(source: Source) -> Iterator[tuple[int, str]]:
@@ -270,28 +303,27 @@ RULES: dict[str, Rule] = {
 
 
 @pytest.fixture(scope="module")
-def sources() -> list[Source]:
-    paths = sorted(PACKAGE.rglob("*.py"))
-    return [Source(path.relative_to(PACKAGE).as_posix(), path.read_text()) for path in paths]
+def sources() -> tuple[Source, ...]:
+    return package_sources()
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_house(name: str, sources: list[Source]) -> None:
+def test_house(name: str, sources: tuple[Source, ...]) -> None:
     found = [f"hotstuff/{s.path}:{line}: {what}" for s in sources for line, what in RULES[name](s)]
     assert not found, f"{RULES[name].__doc__}\n" + "\n".join(found)
 
 
-def test_the_sources_are_all_there(sources: list[Source]) -> None:
+def test_the_sources_are_all_there(sources: tuple[Source, ...]) -> None:
     paths = {source.path for source in sources}
     assert {"errors.py", "native.py", "_pure.py", SIGNER, "types/encoding.py", "mempool/mempool.py"} <= paths
 
 
-def test_exceptions_are_still_needed(sources: list[Source]) -> None:
+def test_exceptions_are_still_needed(sources: tuple[Source, ...]) -> None:
     used = {(s.path, name.partition(".")[0]) for s in sources for _, name in s.imports}
     assert used >= IMPURE_EXCEPTIONS.keys()
 
 
-def test_safety_does_sign(sources: list[Source]) -> None:
+def test_safety_does_sign(sources: tuple[Source, ...]) -> None:
     # Were it renamed, the rule about it would be about nothing.
     (safety,) = (source for source in sources if source.path == SIGNER)
     assert list(only_safety_signs(Source("consensus/other.py", safety.text)))
@@ -299,6 +331,7 @@ def test_safety_does_sign(sources: list[Source]) -> None:
 
 # ---- the rules themselves --------------------------------------------------------------------------------------------
 
+CALLBACKS = "'''doc'''\nclass A({}):\n    '''doc'''\n    def {}(self): pass"
 LONG_DOC = "def f():\n    '''" + "doc\n" * 80 + "'''\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)
 LONG_CODE = "def f():\n    '''doc'''\n" + "    x = 1\n" * MAX_FUNCTION_LINES
 
@@ -350,6 +383,8 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (the_public_is_described, "node/x.py", "'''doc'''\nclass A: pass"),
     (the_public_is_described, "node/x.py", "'''doc'''\nclass A:\n    '''doc'''\n    def f(self): pass"),
     (the_public_is_described, "node/x.py", "'''doc'''\nif x:\n    async def f(): pass"),
+    (the_public_is_described, "node/x.py", CALLBACKS.format("asyncio.Protocol", "mine")),
+    (the_public_is_described, "types/x.py", CALLBACKS.format("object", "on_open")),
     (functions_are_short, "node/x.py", LONG_CODE),
     (functions_are_short, "node/x.py", "class A:\n    " + LONG_CODE.replace("\n", "\n    ")),
     (nobody_prints, "node/x.py", "def f():\n    print('x')"),
@@ -376,6 +411,9 @@ FINE: list[tuple[Rule, str, str]] = [
     (the_public_is_described, "node/__init__.py", ""),
     (the_public_is_described, "node/_x.py", "def _f(): pass\nclass _A:\n    def f(self): pass"),
     (the_public_is_described, "node/x.py", "'''doc'''\ndef f():\n    '''doc'''\n    def local(): pass"),
+    (the_public_is_described, "node/x.py", CALLBACKS.format("asyncio.Protocol", "connection_made")),
+    (the_public_is_described, "node/x.py", CALLBACKS.format("FrameHandler", "on_open")),
+    (the_public_is_described, "network/x.py", CALLBACKS.format("object", "on_open")),
     (functions_are_short, "node/x.py", LONG_DOC),
     (nobody_prints, "cli/x.py", "print('x')"),
     (nobody_prints, "node/x.py", "console.print('x')"),
@@ -401,17 +439,26 @@ def test_every_rule_is_tested() -> None:
 
 # Imports every module of a package in a process of its own, and tells what that did besides importing.
 IMPORT_ALL = """
-import importlib, json, logging, os, pkgutil, signal, sys, threading
+import _thread, importlib, json, logging, os, pkgutil, signal, sys, threading
 name, optional = sys.argv[1], sys.argv[2].split(",")
 done, watching = [], True
-EVENTS = ("_thread.start_new_thread", "subprocess.", "os.fork", "os.posix_spawn", "os.system", "os.exec",
+EVENTS = ("subprocess.", "os.fork", "os.posix_spawn", "os.system", "os.exec",
           "socket.__new__", "socket.connect", "socket.bind", "os.remove", "os.rename", "os.mkdir", "os.putenv",
           "os.kill", "signal.")
 def audit(event, args):
     if watching and event.startswith(EVENTS):
         done.append(f"{event} {args!r}")
-    elif watching and event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+    if watching and event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
         done.append(f"writes {args[0]}")
+def watched(function):
+    def start(*args, **kwargs):
+        done.append(f"starts a thread: {args!r}")
+        return function(*args, **kwargs)
+    return start
+for module in (_thread, threading):  # they raise no audit event before Python 3.12
+    for function in ("start_new_thread", "_start_new_thread", "start_joinable_thread", "_start_joinable_thread"):
+        if hasattr(module, function):
+            setattr(module, function, watched(getattr(module, function)))
 def state():
     return {
         "threads": threading.active_count(), "environment": dict(os.environ), "folder": os.getcwd(),
@@ -445,7 +492,7 @@ def import_all(name: str, folder: Path, path: Path) -> tuple[subprocess.Complete
     return run, json.loads(run.stdout) if run.returncode == 0 else {}
 
 
-def test_importing_does_nothing_else(tmp_path: Path, sources: list[Source]) -> None:
+def test_importing_does_nothing_else(tmp_path: Path, sources: tuple[Source, ...]) -> None:
     run, told = import_all("hotstuff", tmp_path, PACKAGE.parent)
     assert run.returncode == 0, run.stderr
     assert told["done"] == []
@@ -464,7 +511,7 @@ def test_importing_does_nothing_else(tmp_path: Path, sources: list[Source]) -> N
 @pytest.mark.parametrize(
     ("text", "trace"),
     [
-        ("import threading\nthreading.Thread(target=print).start()", "_thread"),
+        ("import threading\nthreading.Thread(target=print).start()", "starts a thread"),
         ("import socket\nsocket.socket().close()", "socket"),
         ("open('left', 'w').close()", "left"),
         ("import os\nos.environ['X'] = '1'", "environment"),

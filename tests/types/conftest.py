@@ -19,7 +19,6 @@ from wire_checks import compare
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden/*.hex anew")
 

@@ -16,6 +16,7 @@ from hotstuff import native
 from hotstuff.types.batch import MAX_FRAMES, Batch
 from hotstuff.types.block import BatchRef, Block, Header, payload_root
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
+from hotstuff.types.client import Answer, Refusal, Refused
 from hotstuff.types.encoding import MAX_COUNTER, ZERO_HASH, Buffer, decode_all
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
@@ -103,7 +104,8 @@ def parsed(epoch: int, author: int, seq: int, signature: bytes, body: Buffer) ->
     return Batch(epoch, author, seq, signature, body, tuple(native.parse_body(body, MAX_FRAMES)))
 
 
-batches = st.builds(parsed, counters, u16s, st.integers(1, 9) | st.integers(1, MAX_COUNTER - 1), node_signatures, bodies)
+sequences = st.integers(1, 9) | st.integers(1, MAX_COUNTER - 1)
+batches = st.builds(parsed, counters, u16s, sequences, node_signatures, bodies)
 
 
 def without_sign(key: bytes) -> bytes:
@@ -125,6 +127,9 @@ def validator_sets(draw: st.DrawFn, max_size: int = MAX_MEMBERS) -> ValidatorSet
 
 votes = st.builds(Vote, counters, counters, phases, hashes, hashes, u16s, bls_signatures)
 timeouts = st.builds(Timeout, counters, counters, u16s, bls_signatures, qcs, optional_tcs)
+
+answers = st.builds(Answer, counters, u32s, u32s, counters, hashes)
+refusals = st.builds(Refused, counters, st.sampled_from(Refusal), u32s)
 
 
 def proposed(block: Block, signature: bytes, entry_tc: TC | None) -> Proposal:
@@ -184,6 +189,8 @@ CODECS: dict[str, Codec] = {
         Codec("validator_set", validator_sets(), ValidatorSet.decode),
         Codec("vote", votes, Vote.decode),
         Codec("timeout", timeouts, Timeout.decode),
+        Codec("client_answer", answers, lambda data: decode_all(data, "answer", Answer.read)),
+        Codec("client_refused", refusals, Refused.decode),
         *map(_message_codec, Kind),
     )
 }

@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from strategies import MAX_VALIDATORS
 from wire_checks import WireChecks, refused, refused_cheaply
 from wire_examples import CONTEXT, GENESIS_QC, QC_8, TC_9, fill
 
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.encoding import ZERO_HASH
 from hotstuff.types.hashing import Mode, Phase
+from hotstuff.types.validators import MAX_VALIDATORS
 
 LARGEST_BITMAP = MAX_VALIDATORS // 8
 # Where the length of the bitmap stands in a QC, and where the number of groups stands in a TC.

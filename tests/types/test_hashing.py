@@ -89,7 +89,7 @@ MESSAGES: dict[str, tuple[Callable[..., bytes], dict[str, tuple[Any, Any]]]] = {
     "proposal": (Context.proposal_message, {"view": (4, 5), "block_id": (H1, H2)}),
     "batch": (Context.batch_message, {"author": (1, 2), "seq": (1, 256), "batch_digest": (H1, H2)}),
 }
-CHANGED_CONTEXT = {"mode": Mode.BASIC, "chain_id": H1, "epoch": 4, "vset_hash": H2}
+CHANGED_CONTEXT: Arguments = {"mode": Mode.BASIC, "chain_id": H1, "epoch": 4, "vset_hash": H2}
 
 
 def test_domains_are_16_bytes_and_distinct() -> None:

@@ -23,7 +23,7 @@ wire_settings = settings(
 )
 
 # Integers that count something and stay below 2**63. (Powers, sizes and indices have bounds of their own.)
-COUNTERS = ("epoch", "view", "height", "seq", "high_qc_view", "above_height", "from_height")
+COUNTERS = ("epoch", "view", "height", "seq", "high_qc_view", "above_height", "from_height", "first_seq")
 # More than any example takes to decode, far less than what a claimed count would.
 FEW_BYTES = 128 * 1024
 HOW = """the bytes of {name} changed.
@@ -54,8 +54,7 @@ def accepted(decode: Callable[[bytes], Any], data: bytes) -> bool:
     """Whether `data` is accepted; then it must be the one encoding of what it decodes to."""
     try:
         value = decode(data)
-    except InvalidEncoding as error:
-        assert type(error) is InvalidEncoding
+    except InvalidEncoding:
         return False
     assert value.encoding == data
     return True
@@ -82,7 +81,7 @@ def variants(value: Any, name: str, new: Any) -> Iterator[Any]:
     """`value` with one field called `name` set to `new`, at each place where there is one, nested ones included."""
     if isinstance(value, tuple):
         for i, item in enumerate(value):
-            yield from (value[:i] + (changed,) + value[i + 1 :] for changed in variants(item, name, new))
+            yield from ((*value[:i], changed, *value[i + 1 :]) for changed in variants(item, name, new))
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             if field.name == name:

@@ -10,6 +10,7 @@ from strategies import parsed, proposed, sealed
 from hotstuff import native
 from hotstuff.types.block import BatchRef, Header
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
+from hotstuff.types.client import Answer, Refusal, Refused
 from hotstuff.types.encoding import MAX_COUNTER, ZERO_HASH
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
@@ -43,9 +44,7 @@ QC_TOP = QC(MAX_COUNTER - 1, MAX_COUNTER - 1, Phase.COMMIT, fill("a"), ZERO_HASH
 TC_9 = TC(3, 9, (TimeoutGroup(8, b"\x05"), TimeoutGroup(2, b"\x08")), fill("tc 9", 96), QC_8)
 REF = BatchRef(2, 41, fill("batch 41"), 1_000_000, 4_000)
 REF_TOP = BatchRef(65535, MAX_COUNTER - 1, fill("batch top"), 2**32 - 1, 2**32 - 1)
-PLAIN = Header(
-    Mode.JOLTEON, fill("chain"), 3, fill("vset"), 9, 7, fill("block 8"), QC_8, ZERO_HASH, fill("payload"), 1
-)
+PLAIN = Header(Mode.JOLTEON, fill("chain"), 3, fill("vset"), 9, 7, fill("block 8"), QC_8, ZERO_HASH, fill("payload"), 1)
 BLOCK = sealed(PLAIN, (REF, REF_TOP))
 EMPTY_BLOCK = sealed(PLAIN, ())
 ENTERED = Header(
@@ -59,6 +58,8 @@ COMMIT_VOTE = Vote(0, 1, Phase.COMMIT, fill("block 1"), ZERO_HASH, 0, bytes(96))
 TIMEOUT = Timeout(3, 9, 1, fill("timeout", 96), QC_8, None)
 LATE_TIMEOUT = Timeout(3, 10, 65535, fill("timeout", 96), QC_8, TC_9)
 MEMBERS = tuple(Validator(fill(f"node {i}"), bytes([0x80 + i]) + fill(f"bls {i}", 47), i**3 + 1) for i in range(5))
+ANSWER = Answer(1, 1000, 998, 7, fill("state"))
+ANSWER_TOP = Answer(MAX_COUNTER - 1, 2**32 - 1, 2**32 - 1, MAX_COUNTER - 1, bytes(32))
 
 # The name of a codec, and of each value below it.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -71,6 +72,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "validator_set": {"five": ValidatorSet(3, MEMBERS), "one": ValidatorSet(0, MEMBERS[:1])},
     "vote": {"prepare": VOTE, "commit": COMMIT_VOTE},
     "timeout": {"after_qc": TIMEOUT, "after_tc": LATE_TIMEOUT},
+    "client_answer": {"plain": ANSWER, "largest": ANSWER_TOP},
+    "client_refused": {"busy": Refused(17, Refusal.BUSY, 250), "not_ready": Refused(0, Refusal.NOT_READY, 2**32 - 1)},
     "message_proposal": {
         "after_qc": Proposal(BLOCK, fill("proposal", 64), None),
         "after_tc": proposed(sealed(ENTERED, (REF,)), bytes(64), TC_9),
