@@ -1,0 +1,82 @@
+"""What one view and one batch cost, part by part. Run with: pytest bench --benchmark-only"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import make_members, make_set
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from hotstuff import native
+from hotstuff.consensus.effects import Persist, Share
+from hotstuff.consensus.safety import SafetyRecord
+from hotstuff.consensus.verifier import Verifier
+from hotstuff.storage.chain import ChainStore
+from hotstuff.storage.datadir import DataDir
+from hotstuff.types.certificates import QC
+from hotstuff.types.hashing import Context, Mode, Phase
+from hotstuff.types.messages import Vote
+
+CLIENT = b"a benchmark's id"
+BATCH_BYTES = 256 * 1024
+
+MEMBERS = make_members(4)
+VALIDATORS = make_set(MEMBERS)
+CONTEXT = Context(Mode.CHAINED, bytes(32), 1, VALIDATORS.hash)
+VERIFIER = Verifier(CONTEXT, VALIDATORS)
+BLOCK_ID, COMMIT_ID = b"\1" * 32, b"\2" * 32
+MESSAGE = CONTEXT.vote_message(7, Phase.PREPARE, BLOCK_ID, COMMIT_ID)
+SHARES = tuple(Share(i, MESSAGE, MEMBERS[i].bls.sign(MESSAGE)) for i in range(3))
+
+
+@pytest.fixture(scope="module")
+def body() -> bytes:
+    """A batch body of 512 B transactions."""
+    transactions = [os.urandom(512) for _ in range(BATCH_BYTES // 512)]
+    return native.build_frame(CLIENT, 1, transactions)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ChainStore]:
+    """A real data directory, synced."""
+    chain = ChainStore(DataDir.open(tmp_path / "data", bytes(32), 0, create_if_missing=True))
+    yield chain
+    chain.close()
+
+
+def test_parse_and_hash_a_batch(benchmark: BenchmarkFixture, body: bytes) -> None:
+    (frame,) = benchmark(native.parse_body, body, 16)
+    assert frame.count == BATCH_BYTES // 512
+
+
+def test_merkle_root_of_1000_hashes(benchmark: BenchmarkFixture) -> None:
+    assert len(benchmark(native.merkle_root, os.urandom(32 * 1000))) == 32
+
+
+def test_sign_a_vote(benchmark: BenchmarkFixture) -> None:
+    assert len(benchmark(MEMBERS[0].bls.sign, MESSAGE)) == 96
+
+
+def test_decode_a_vote(benchmark: BenchmarkFixture) -> None:
+    vote = Vote(1, 7, Phase.PREPARE, BLOCK_ID, COMMIT_ID, 0, SHARES[0].signature)
+    assert benchmark(Vote.decode, vote.encoding) == vote
+
+
+def test_collect_a_quorum(benchmark: BenchmarkFixture) -> None:
+    assert benchmark(VERIFIER.collect, SHARES).signature is not None
+
+
+def test_check_a_qc(benchmark: BenchmarkFixture) -> None:
+    signature = VERIFIER.collect(SHARES).signature
+    assert signature is not None
+    qc = QC(1, 7, Phase.PREPARE, BLOCK_ID, COMMIT_ID, VALIDATORS.bitmap([0, 1, 2]), signature)
+    assert benchmark(VERIFIER.check, qc)
+
+
+def test_write_a_safety_record(benchmark: BenchmarkFixture, store: ChainStore) -> None:
+    record = SafetyRecord.initial(CONTEXT, passive=False)
+    benchmark(store.persist, [Persist(safety=record)])
+    assert store.load_safety() == record
