@@ -67,9 +67,13 @@ class Cluster:
     async def start(self) -> None:
         """Starts all replicas; returns when each is linked to all others."""
         for index in range(len(self.replicas)):
+            home = self.home(index).resolve()
+            command = [sys.executable, "-m", "hotstuff.cli.main", "node", "--home", str(home)]
             with self.log(index).open("ab") as log:
-                command = [sys.executable, "-m", "hotstuff.cli.main", "node", "--home", str(self.home(index))]
-                self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log))
+                # In its home, because `-m` looks for the package in the working directory first, and in a checkout
+                # that is the source without its compiled part.
+                process = subprocess.Popen(command, cwd=home, stdin=subprocess.DEVNULL, stderr=log)
+            self.processes.append(process)
         try:
             await asyncio.wait_for(asyncio.gather(*map(self._until_linked, range(len(self.replicas)))), START_TIMEOUT_S)
         except asyncio.TimeoutError:

@@ -12,20 +12,23 @@ often it arrives.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from hotstuff import native
-from hotstuff.errors import InvalidMessage, NotConnected, RequestTimeout
+from hotstuff.errors import ConfigError, InvalidMessage, NotConnected, RequestTimeout
 from hotstuff.network import Body, ClientLimits, FrameProtocol, connect_client
 from hotstuff.types.client import Answer, ClientKind, Refused, decode_answers
 
 RECONNECT_MIN_S, RECONNECT_MAX_S = 0.05, 2.0
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_RETRY_S = 3.0
+# A replica that asks for its frame again at once would get it as fast as the network goes.
+RESEND_MIN_S = 0.01
+# Different answers to one frame that count from one replica: an honest one gives one for each time it was ordered.
+ANSWERS_EACH_MAX = 16
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class _Pending:
     done: asyncio.Future[Answer]
     supporters: dict[Answer, set[int]] = field(default_factory=dict)
     author: int = 0
+    sent_to: int | None = None
+    since: float = 0.0
     retry: asyncio.TimerHandle | None = None
 
 
@@ -93,12 +98,16 @@ class Client:
         self._changed = asyncio.Event()
         self._pending: dict[int, _Pending] = {}
         self._next_seq = 1
+        self._mistake: ConfigError | None = None
         self.refused = 0
 
     # ---- life
 
     async def start(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        """Connects; returns when enough replicas are reached to confirm a transaction. Raises `NotConnected`."""
+        """Connects; returns when enough replicas are reached to confirm a transaction.
+
+        Raises `NotConnected`, and `ConfigError` if an address cannot be used as asked.
+        """
         self._tasks = [asyncio.create_task(self._stay_connected(i)) for i in range(len(self._replicas))]
         try:
             await asyncio.wait_for(self._until_enough(), timeout_s)
@@ -106,6 +115,9 @@ class Client:
             reached = len(self._conns)
             await self.close()
             raise NotConnected(f"reached {reached} of {len(self._replicas)} replicas within {timeout_s} s") from None
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Ends all connections; what was pending fails with `NotConnected`."""
@@ -181,6 +193,8 @@ class Client:
         target = next((i for i in choices if i in self._conns), None)
         if target is not None:
             pending.author = target
+            if target != pending.sent_to:
+                pending.sent_to, pending.since = target, loop.time()
             self._conns[target].send(ClientKind.SUBMIT, pending.frame)
         pending.retry = loop.call_later(
             self._retry_s if target is not None else 0.1, self._try_next, first_seq, pending
@@ -205,6 +219,8 @@ class Client:
         pending = self._pending.get(answer.first_seq)
         if pending is None or pending.done.done():
             return
+        if sum(replica in others for others in pending.supporters.values()) >= ANSWERS_EACH_MAX:
+            return
         supporters = pending.supporters.setdefault(answer, set())
         supporters.add(replica)
         if 3 * sum(self._replicas[i].power for i in supporters) >= self._total_power:
@@ -213,8 +229,13 @@ class Client:
     def _on_refused(self, replica: int, refused: Refused) -> None:
         pending = self._pending.get(refused.first_seq)
         self.refused += 1
-        if pending is not None and pending.author == replica and not pending.done.done():
-            self._send(refused.first_seq, pending, delay_s=refused.retry_ms / 1000)
+        if pending is None or pending.author != replica or pending.done.done():
+            return
+        delay_s = min(max(refused.retry_ms / 1000, RESEND_MIN_S), self._retry_s)
+        # One that keeps refusing gets no longer than one that is silent.
+        if asyncio.get_running_loop().time() + delay_s >= pending.since + self._retry_s:
+            pending.author = (pending.author + 1) % len(self._replicas)
+        self._send(refused.first_seq, pending, delay_s=delay_s)
 
     # ---- connections
 
@@ -227,7 +248,7 @@ class Client:
             def on_lost(_reason: str, lost: asyncio.Event = lost) -> None:
                 lost.set()
 
-            with contextlib.suppress(NotConnected):
+            try:
                 conn = await connect_client(
                     replica.host,
                     replica.port,
@@ -242,10 +263,18 @@ class Client:
                 delay_s = RECONNECT_MIN_S
                 await lost.wait()
                 self._conns.pop(index, None)
+            except NotConnected:
+                pass
+            except ConfigError as error:
+                self._mistake = error
+                self._changed.set()
+                return
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, RECONNECT_MAX_S)
 
     async def _until_enough(self) -> None:
         while 3 * sum(self._replicas[i].power for i in self._conns) < self._total_power:
+            if self._mistake is not None:
+                raise self._mistake
             self._changed.clear()
             await self._changed.wait()

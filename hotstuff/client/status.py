@@ -30,9 +30,13 @@ async def fetch_status(replica: ReplicaAddress, *, tls: bool = True, timeout_s: 
     )
     try:
         conn.send(ClientKind.STATUS_REQUEST)
-        status: dict[str, Any] = orjson.loads(await asyncio.wait_for(answer, timeout_s))
+        status = orjson.loads(await asyncio.wait_for(answer, timeout_s))
+        if not isinstance(status, dict):
+            raise NotConnected(f"{replica.host}:{replica.port}: its status is not a JSON object")
         return status
     except asyncio.TimeoutError:
         raise NotConnected(f"{replica.host}:{replica.port}: no answer within {timeout_s} s") from None
+    except orjson.JSONDecodeError:
+        raise NotConnected(f"{replica.host}:{replica.port}: its status is not JSON") from None
     finally:
         conn.close("done")

@@ -19,6 +19,11 @@ BACKOFF_SLACK_VIEWS = 6
 BACKOFF_STEPS_MAX = 12
 # Growth 1.5^k as integer 1024ths, so that every platform computes the same.
 GROWTH_1024: tuple[int, ...] = tuple(1024 * int(3**k) // int(2**k) for k in range(BACKOFF_STEPS_MAX + 1))
+# A leader whose last view failed gets this fraction of the time at its next turns, so that a crashed replica costs
+# little; a view of a healthy network takes far less.
+SUSPECT_DIVISOR = 8
+# Every so many turns it gets the whole time again: a leader that is only slow must be able to clear itself.
+SUSPECT_PARDON_TURNS = 8
 # A timeout that was lost is sent again this often at the latest.
 REBROADCAST_MAX_US = 2_000_000
 
@@ -33,10 +38,16 @@ class Pacemaker:
     view_deadline_us: int | None = None
     rebroadcast_us: int | None = None
 
-    def timeout_us(self, last_commit_view: int) -> int:
-        """Length of the current view: base * 1.5^k, k = views without a commit beyond the normal depth."""
+    def timeout_us(self, last_commit_view: int, *, suspect: bool = False) -> int:
+        """Length of the current view: base * 1.5^k, k = views without a commit beyond the normal depth.
+
+        A suspect's view is shorter, but only while commits go on (k = 0): when the whole network is slow, nobody is
+        cut short. Timers are local, so replicas may suspect differently without harm.
+        """
         excess = self.view - last_commit_view - self.commit_depth - BACKOFF_SLACK_VIEWS
         steps = min(max(excess, 0), BACKOFF_STEPS_MAX)
+        if suspect and steps == 0:
+            return self.base_timeout_us // SUSPECT_DIVISOR
         return self.base_timeout_us * GROWTH_1024[steps] // 1024
 
     def enter(self, view: int) -> None:
@@ -45,14 +56,35 @@ class Pacemaker:
         self.view_deadline_us = None
         self.rebroadcast_us = None
 
-    def keep(self, *, running: bool, last_commit_view: int, now_us: int) -> None:
+    def keep(self, *, running: bool, last_commit_view: int, now_us: int, suspect: bool = False) -> None:
         """Run the view timer while there is work, and not while the cluster is idle."""
         if not running:
             self.view_deadline_us = None
         elif self.view_deadline_us is None:
-            self.view_deadline_us = now_us + self.timeout_us(last_commit_view)
+            self.view_deadline_us = now_us + self.timeout_us(last_commit_view, suspect=suspect)
 
     def timed_out(self, last_commit_view: int, now_us: int) -> None:
         """Our timeout of this view was sent; send it again until the view ends."""
         self.view_deadline_us = None
         self.rebroadcast_us = now_us + min(self.timeout_us(last_commit_view), REBROADCAST_MAX_US)
+
+
+class Suspects:
+    """Leaders whose last view failed, as far as this replica saw."""
+
+    def __init__(self, validators: int) -> None:
+        self._validators = validators
+        self._failed: set[int] = set()
+
+    def failed(self, leader: int) -> None:
+        """A view of this leader ended in a TC."""
+        self._failed.add(leader)
+
+    def succeeded(self, leader: int) -> None:
+        """A block of this leader was certified."""
+        self._failed.discard(leader)
+
+    def suspect(self, leader: int, view: int) -> bool:
+        """Does this leader get less time in this view?"""
+        pardoned = view // self._validators % SUSPECT_PARDON_TURNS == 0
+        return leader in self._failed and not pardoned

@@ -43,7 +43,7 @@ from hotstuff.consensus.effects import (
     Tick,
 )
 from hotstuff.consensus.leaders import Leaders
-from hotstuff.consensus.pacemaker import Pacemaker
+from hotstuff.consensus.pacemaker import Pacemaker, Suspects
 from hotstuff.consensus.payload import Availability, Payload
 from hotstuff.consensus.recovery import Recovery
 from hotstuff.consensus.rules import Rules
@@ -115,12 +115,14 @@ class Replica:
         self._desk = Desk(self.effects)
         self._collector = Collector(context, validators, self.effects, self._desk.new_job)
         self._pacemaker = Pacemaker(timing.view_timeout_ms * 1000, rules.commit_depth)
+        self._suspects = Suspects(len(validators))
         self._sync = Sync(self.index, len(validators), timing.fetch_retry_ms * 1000, self.effects)
         self._recovery = Recovery(self.index, validators, self.effects)
         self._payload = payload(self.effects, self._desk)
         self._commit_qc = commit_qc
         self._proposal: Proposal | None = None
-        self._helped: dict[int, int] = {}
+        self._helped: dict[int, tuple[int, int]] = {}
+        self._may_author = self._may_ack = False
         self._spread_view: int | None = None
         self._persisted = safety.record
         self._now_us = 0
@@ -148,6 +150,8 @@ class Replica:
         if not isinstance(event, (Received, Checked, Collected)):
             self._step_payload(event)
         self._advance()
+        if self._duties() != (self._may_ack, self._may_author):
+            self._step_payload(Tick())  # otherwise it would hear of it with the next client or batch, if ever
         effects, self.effects[:] = self.effects[:], []
         return effects
 
@@ -177,10 +181,14 @@ class Replica:
             self._step_payload(Received(peer, message))
 
     def _step_payload(self, event: Event) -> None:
+        self._may_ack, self._may_author = self._duties()
+        self._payload.step(event, self._now_us, may_ack=self._may_ack, may_author=self._may_author)
+
+    def _duties(self) -> tuple[bool, bool]:
+        """May we acknowledge batches, and may we author them?"""
         record = self.safety.record
         caught_up = not self._sync.catching_up and self.tree.get(record.high_qc.block_id) is not None
-        may_author = caught_up and not record.passive
-        self._payload.step(event, self._now_us, may_ack=not record.passive, may_author=may_author)
+        return not record.passive, caught_up and not record.passive
 
     def _on_proposal(self, peer: int, proposal: Proposal) -> None:
         """Learn its certificates, place its block; `_advance` votes. One proposal counts for each view."""
@@ -286,7 +294,11 @@ class Replica:
             return
         if response.commit_qc is not None and not self._desk.ready(peer, response, [response.commit_qc]):
             return
-        self._sync.page_arrived(peer, empty=not response.blocks, now_us=self._now_us)
+        before = self.tree.root.height
+        self._take_page(peer, response)
+        self._sync.page_arrived(useful=self.tree.root.height > before, now_us=self._now_us)
+
+    def _take_page(self, peer: int, response: ChainResponse) -> None:
         expected = self.tree.root.id
         for block in response.blocks:
             if block.header.parent_id != expected or self._malformed(block.header) is not None:
@@ -302,6 +314,8 @@ class Replica:
         for block in response.blocks:
             self._place(block)
         self._process_qc(response.commit_qc)
+        # A higher commit certificate may be known already, and its block far away: this one commits what is here.
+        self._commit(response.commit_qc)
 
     def _on_recovery_request(self, peer: int, _request: RecoveryRequest) -> None:
         record = self.safety.record
@@ -319,17 +333,22 @@ class Replica:
         A QC of a view that we already left by a TC still counts: dropping it would let our next timeout hide it.
         """
         before = self.view
+        if qc.view > self.safety.record.high_qc.view:
+            self._suspects.succeeded(self._leaders.leader(qc.view))
         self.safety.learn(high_qc=qc)
-        if qc.commit_id != ZERO_HASH and (self._commit_qc is None or qc.view > self._commit_qc.view):
-            self._commit_qc = qc
+        self._learn_commit(qc)
         node = self.tree.get(qc.block_id)
         if node is not None:
             self.safety.learn(locked_qc=self._rules.lock(self.safety.record.locked_qc, node))
         elif qc.view > self.tree.root.view:
-            self._sync.want(qc.block_id, self._signers(qc), self._now_us)
+            self._sync.want(qc.block_id, self._signers(qc), qc.view, self._now_us)
         self._try_commit()
         if self.view > before:
             self._enter(by_tc=False)
+
+    def _learn_commit(self, qc: QC) -> None:
+        if qc.commit_id != ZERO_HASH and (self._commit_qc is None or qc.view > self._commit_qc.view):
+            self._commit_qc = qc
 
     def _process_tc(self, tc: TC) -> None:
         """A verified TC: its QC first, then the view."""
@@ -337,6 +356,7 @@ class Replica:
         before = self.view
         self.safety.learn(high_tc=tc)
         if self.view > before:
+            self._suspects.failed(self._leaders.leader(tc.view))
             self._payload.view_failed(tc.view)
             self._enter(by_tc=True)
 
@@ -375,9 +395,12 @@ class Replica:
                 self._sync.forget(block.id)
                 continue
             parent = self.tree.get(header.parent_id)
+            if parent is None and header.justify.view <= self.tree.root.view:
+                self._sync.forget(block.id)  # on an abandoned branch: its parent never comes into the tree
+                continue
             if parent is None:
                 self._sync.hold(block)
-                self._sync.want(header.parent_id, self._signers(header.justify), self._now_us)
+                self._sync.want(header.parent_id, self._signers(header.justify), header.justify.view, self._now_us)
                 continue
             self._sync.forget(block.id)
             if self._add(block, parent):
@@ -402,9 +425,13 @@ class Replica:
         return True
 
     def _try_commit(self) -> None:
-        """Commit what the highest commit certificate names, once it is here. Missing blocks delay, never skip."""
-        qc = self._commit_qc
-        if qc is None or qc.commit_id == self.tree.root.id:
+        """Commit what the highest commit certificate names, once it is here."""
+        if self._commit_qc is not None:
+            self._commit(self._commit_qc)
+
+    def _commit(self, qc: QC) -> None:
+        """Commit what `qc` names, and its ancestors. Missing blocks delay, never skip."""
+        if qc.commit_id == self.tree.root.id:
             return
         target = self.tree.get(qc.commit_id)
         if target is None:
@@ -413,13 +440,13 @@ class Replica:
             if target_view == self.tree.root.view:
                 raise InvariantViolation(f"safety violation: view {target_view} has two committed blocks")
             if target_view > self.tree.root.view:
-                self._sync.want(qc.commit_id, self._signers(qc), self._now_us)
+                self._sync.want(qc.commit_id, self._signers(qc), target_view, self._now_us)
             return
         committed = self.tree.commit(target)
         if not committed:
             return
         blocks = tuple(node.block for node in committed if node.block is not None)
-        self._sync.prune(self.tree.root.height)
+        self._sync.prune(target.height, target.view)
         self.effects.append(Persist(commit_qc=qc, commit_height=target.height))
         self._payload.committed(blocks, self._now_us)
         self.effects.append(Report("committed", {"height": target.height, "view": target.view, "blocks": len(blocks)}))
@@ -535,7 +562,10 @@ class Replica:
         """The view timer runs while there is work, unless we have given up on the view already."""
         record = self.safety.record
         waiting = not record.passive and record.timed_out_view < self.view and self._has_work()
-        self._pacemaker.keep(running=waiting, last_commit_view=self._last_commit_view(), now_us=self._now_us)
+        suspect = self._suspects.suspect(self._leaders.leader(self.view), self.view)
+        self._pacemaker.keep(
+            running=waiting, last_commit_view=self._last_commit_view(), now_us=self._now_us, suspect=suspect
+        )
 
     def _has_work(self) -> bool:
         tip = self.tree.get(self.safety.record.high_qc.block_id)
@@ -561,6 +591,8 @@ class Replica:
         for certificate in (record.high_qc, record.locked_qc, record.high_tc, self._commit_qc):
             if certificate is not None:
                 self._desk.trust(certificate)
+        # What it commits may not have been here yet when it was learned; nobody sends the same QC twice.
+        self._learn_commit(record.high_qc)
         self._pacemaker.enter(self.view)
         self._collector.enter(self.view)
 
@@ -568,7 +600,7 @@ class Replica:
         """First step of a life: commit what was committed, ask for what is missing, repeat what was said."""
         high_qc = self.safety.record.high_qc
         if self.tree.get(high_qc.block_id) is None:
-            self._sync.want(high_qc.block_id, self._signers(high_qc), self._now_us)
+            self._sync.want(high_qc.block_id, self._signers(high_qc), high_qc.view, self._now_us)
         self._try_commit()
         self._resend_timeout()
         vote = self.safety.record.last_vote
@@ -590,9 +622,10 @@ class Replica:
             self.effects.append(Send(peer, record.last_timeout))
 
     def _help(self, peer: int) -> None:
-        """A peer acts in a view below ours: show it the way, once for each of our views."""
-        if peer != self.index and self._helped.get(peer) != self.view:
-            self._helped[peer] = self.view
+        """A peer acts in a view below ours: show it the way, once for each of our views and now and then again."""
+        view, again_us = self._helped.get(peer, (0, 0))
+        if peer != self.index and (view != self.view or again_us <= self._now_us):
+            self._helped[peer] = self.view, self._now_us + self._timing.fetch_retry_ms * 1000
             self._send_certificates(peer)
 
     def _send_certificates(self, peer: int) -> None:
@@ -646,8 +679,10 @@ class Replica:
         return (then,) if now == then else (then, now)
 
     def _patience_us(self, view: int) -> int:
-        """The next leader aggregates at once, the leader of the view itself only if nothing comes."""
-        return 0 if self._leaders.leader(view + 1) == self.index else self._timing.spread_ms * 1000
+        """The next leader aggregates at once, the leader of the view itself only if nothing is likely to come."""
+        following = self._leaders.leader(view + 1)
+        at_once = following == self.index or self._suspects.suspect(following, view + 1)
+        return 0 if at_once else self._timing.spread_ms * 1000
 
     def _signers(self, qc: QC) -> tuple[int, ...]:
         return () if qc.view == 0 else self._validators.signers(qc.signers)

@@ -11,7 +11,7 @@ applied to synced blocks: a replica locked on an abandoned branch must still acc
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hotstuff.consensus.effects import Effect, Send
 from hotstuff.types.block import Block
@@ -27,6 +27,7 @@ MAX_BACKLOG_BLOCKS = 2 * MAX_PAGE_BLOCKS
 
 @dataclass
 class _Wanted:
+    view: int
     sources: list[int]
     retry_us: int
     asked: int = 0
@@ -38,7 +39,7 @@ class _Chain:
     retry_us: int
     asked: int = 0
     peer: int | None = None
-    empty: set[int] = field(default_factory=set)
+    in_vain: int = 0
 
 
 class Sync:
@@ -58,14 +59,19 @@ class Sync:
         """Has a verified certificate named this block, and is it not here?"""
         return block_id in self._wanted
 
-    def want(self, block_id: bytes, signers: tuple[int, ...], now_us: int) -> None:
-        """Ask for a certified block: first those who signed it, then everybody else."""
-        if block_id in self._wanted or block_id in self._orphans:
+    def want(self, block_id: bytes, signers: tuple[int, ...], view: int, now_us: int) -> None:
+        """Ask for a certified block of `view`, or for what is missing below it if it is held already.
+
+        First those who signed it are asked, then everybody else.
+        """
+        while (held := self._orphans.get(block_id)) is not None:
+            block_id, view = held.header.parent_id, held.header.justify.view
+        if block_id in self._wanted:
             return
         first = [i for i in signers if i in self._everyone]
         sources = first + [i for i in self._everyone if i not in first]
         if sources:
-            self._wanted[block_id] = _Wanted(sources, now_us)
+            self._wanted[block_id] = _Wanted(view, sources, now_us)
         if len(self._wanted) > MAX_WANTED:
             self._wanted.popitem(last=False)
 
@@ -87,10 +93,13 @@ class Sync:
             del self._orphans[block.id]
         return found
 
-    def prune(self, height: int) -> None:
-        """Forget held blocks at or below a committed height."""
-        for block_id in [b.id for b in self._orphans.values() if b.header.height <= height]:
-            del self._orphans[block_id]
+    def prune(self, height: int, view: int) -> None:
+        """A block was committed: forget what is not above it. That is committed too, or abandoned by everybody."""
+        for block in list(self._orphans.values()):
+            if block.header.height <= height or block.header.justify.view < view:
+                del self._orphans[block.id]
+        for block_id in [block_id for block_id, wanted in self._wanted.items() if wanted.view <= view]:
+            del self._wanted[block_id]
 
     # ---- chain in pages
 
@@ -101,7 +110,7 @@ class Sync:
 
     def start_chain(self, sources: tuple[int, ...], now_us: int) -> None:
         """The gap is longer than a page: ask for committed blocks by height until nobody has more."""
-        if self._chain is None:
+        if self._chain is None and self._everyone:
             first = [i for i in sources if i in self._everyone]
             self._chain = _Chain(first + [i for i in self._everyone if i not in first], now_us)
 
@@ -109,18 +118,22 @@ class Sync:
         """Has `peer` been asked for a page?"""
         return self._chain is not None and self._chain.peer == peer
 
-    def page_arrived(self, peer: int, *, empty: bool, now_us: int) -> None:
-        """The page that `peer` was asked for. An empty one from everybody ends the chase."""
+    def page_arrived(self, *, useful: bool, now_us: int) -> None:
+        """The page that was asked for. `useful`: it committed something; who sends another kind is not asked again."""
         chain = self._chain
         if chain is None:
             return
         chain.peer, chain.retry_us = None, now_us
-        if not empty:
-            chain.empty.clear()
-            return
-        chain.empty.add(peer)
+        if useful:
+            chain.in_vain = 0
+        else:
+            self._next_source(chain)
+
+    def _next_source(self, chain: _Chain) -> None:
+        """Asked in vain: nothing there, nothing of use, or no answer. A whole round of that ends the chase."""
         chain.asked += 1
-        if len(chain.empty) == len(chain.sources):
+        chain.in_vain += 1
+        if chain.in_vain >= len(chain.sources):
             self._chain = None
 
     # ---- asking
@@ -129,13 +142,18 @@ class Sync:
         """Send the requests that are due."""
         for block_id, wanted in self._wanted.items():
             if wanted.retry_us <= now_us:
+                if wanted.asked and wanted.asked % len(wanted.sources) == 0:
+                    # Everybody was asked in vain: it was committed too long ago to be served by hash.
+                    self.start_chain(tuple(wanted.sources), now_us)
                 peer = wanted.sources[wanted.asked % len(wanted.sources)]
                 wanted.asked, wanted.retry_us = wanted.asked + 1, now_us + self._retry_us
                 self._effects.append(Send(peer, BlockRequest(block_id, root_height, MAX_PAGE_BLOCKS)))
         chain = self._chain
         if chain is not None and chain.retry_us <= now_us and backlog < MAX_BACKLOG_BLOCKS:
             if chain.peer is not None:  # it was asked and did not answer
-                chain.asked += 1
+                self._next_source(chain)
+            if self._chain is None:
+                return
             chain.peer = chain.sources[chain.asked % len(chain.sources)]
             chain.retry_us = now_us + self._retry_us
             self._effects.append(Send(chain.peer, ChainRequest(root_height + 1)))

@@ -21,12 +21,12 @@ class Slot:
 
     first: BatchRef | None = None
     held: dict[bytes, BatchRef] = field(default_factory=dict)
-    storing: set[bytes] = field(default_factory=set)
+    storing: dict[bytes, BatchRef] = field(default_factory=dict)
     acks: dict[int, BatchRef] = field(default_factory=dict)
 
-    def ackers(self, digest: bytes) -> list[int]:
-        """Who holds the batch with this digest, by their own word."""
-        return [peer for peer, ref in self.acks.items() if ref.digest == digest]
+    def ackers(self, ref: BatchRef) -> list[int]:
+        """Who holds exactly this batch, by their own word. The digest alone would let a wrong size through."""
+        return [peer for peer, acked in self.acks.items() if acked == ref]
 
 
 class Lane:
@@ -37,26 +37,36 @@ class Lane:
         self.slots: dict[int, Slot] = {}
         self.held_bytes = 0
 
+    @property
+    def last(self) -> int:
+        """The highest number inside the window."""
+        return self.executed + LANE_WINDOW
+
     def slot(self, seq: int) -> Slot | None:
         """The slot of a number inside the window, made if need be."""
-        if not self.executed < seq <= self.executed + LANE_WINDOW:
+        if not self.executed < seq <= self.last:
             return None
         return self.slots.setdefault(seq, Slot())
 
+    def store(self, ref: BatchRef) -> None:
+        """The batch is being made durable; it counts as held from now on, or many at once would pass the quota."""
+        slot = self.slot(ref.seq)
+        if slot is not None and ref.digest not in slot.held and ref.digest not in slot.storing:
+            slot.storing[ref.digest] = ref
+            self.held_bytes += ref.size_bytes
+
     def hold(self, ref: BatchRef) -> None:
         """The batch is durable here."""
+        self.store(ref)
         slot = self.slot(ref.seq)
-        if slot is None or ref.digest in slot.held:
-            return
-        slot.storing.discard(ref.digest)
-        slot.held[ref.digest] = ref
-        slot.first = slot.first or ref
-        self.held_bytes += ref.size_bytes
+        if slot is not None and slot.storing.pop(ref.digest, None) is not None:
+            slot.held[ref.digest] = ref
+            slot.first = slot.first or ref
 
     def holds(self, ref: BatchRef) -> bool:
         """Is exactly this batch durable here?"""
         slot = self.slots.get(ref.seq)
-        return slot is not None and ref.digest in slot.held
+        return slot is not None and slot.held.get(ref.digest) == ref
 
     def ack(self, peer: int, ref: BatchRef) -> bool:
         """`peer` says that it holds `ref`. Its first word for each number counts; was this it?"""
@@ -72,4 +82,4 @@ class Lane:
             self.executed += 1
             slot = self.slots.pop(self.executed, None)
             if slot is not None:
-                self.held_bytes -= sum(ref.size_bytes for ref in slot.held.values())
+                self.held_bytes -= sum(ref.size_bytes for ref in (*slot.held.values(), *slot.storing.values()))

@@ -129,7 +129,7 @@ class Mempool:
         elif isinstance(event, Connected):
             self._greet(event.peer)
         elif isinstance(event, Received) and isinstance(event.message, BatchMessage):
-            self._on_batch(event.peer, event.message)
+            self._on_batch(event.peer, event.message, now_us)
         elif isinstance(event, Received) and isinstance(event.message, Ack):
             self._on_ack(event.peer, event.message)
         elif isinstance(event, Received):
@@ -142,15 +142,15 @@ class Mempool:
     def deadline_us(self) -> int | None:
         """When something is due."""
         times = [wanted.retry_us for wanted in self._wanted.values()]
-        if self._may_author:
+        if self._may_author and not self._window_full:
             times.append(_or_never(self._sealer.due_us(idle=self._idle)))
         times += [_or_never(self._ack_us), _or_never(self._resend_us)]
         earliest = min(times)
         return None if earliest == _NEVER else earliest
 
     def room_bytes(self) -> int:
-        """How many more bytes of client frames may be submitted now; none while we may not author."""
-        if not self._may_author:
+        """How many more bytes of client frames may be submitted now; none while we cannot author."""
+        if not self._may_author or self._window_full:
             return 0
         return self._config.author_quota_bytes // 2 - self._own.held_bytes - self._sealer.size_bytes
 
@@ -160,19 +160,23 @@ class Mempool:
     def _idle(self) -> bool:
         return self._sealed_seq <= max(self._placed_seq, self._own.executed)
 
+    @property
+    def _window_full(self) -> bool:
+        """Small batches can fill the lane's window long before the quota; then they wait until some are executed."""
+        return self._next_seq > self._own.last
+
     def _seal(self, now_us: int) -> None:
         due = self._sealer.due_us(idle=self._idle)
         if due is None or due > now_us or not self._may_author:
             return
+        seq = self._next_seq = self._free_seq()
+        if self._window_full:
+            return
         body, frames = self._sealer.take()
-        seq = self._free_seq()
-        slot = self._own.slot(seq)
-        if slot is None:
-            raise AssertionError("the quota keeps our lane inside its window")
         unsigned = Batch(self._validators.epoch, self._index, seq, bytes(NODE_SIGNATURE_BYTES), body, frames)
         signature = self._safety.sign_batch(seq, unsigned.ref.digest)
         batch = Batch(unsigned.epoch, self._index, seq, signature, body, frames)
-        slot.storing.add(batch.ref.digest)
+        self._own.store(batch.ref)
         self._next_seq, self._sealed_seq = seq + 1, max(seq, self._sealed_seq)
         self._effects.append(StoreBatch(batch))
 
@@ -180,8 +184,7 @@ class Mempool:
         """Our next number. After a lost data directory, the numbers that f+1 others hold a batch for are taken."""
         seq = max(self._next_seq, self._own.executed + 1)
         while (slot := self._own.slots.get(seq)) is not None:
-            claims = {ref.digest for ref in slot.acks.values()}
-            taken = any(self._validators.has_honest(slot.ackers(digest)) for digest in claims)
+            taken = any(self._validators.has_honest(slot.ackers(ref)) for ref in slot.acks.values())
             if not (slot.held or slot.storing or taken):
                 break
             seq += 1
@@ -198,10 +201,13 @@ class Mempool:
             if self._resend_us is None:
                 self._resend_us = now_us + self._config.resend_ms * 1000
         else:
-            self._unacknowledged.append(ref)
-            if self._ack_us is None:
-                self._ack_us = now_us + self._config.ack_ms * 1000
+            self._acknowledge(ref, now_us)
         self._deliver()
+
+    def _acknowledge(self, ref: BatchRef, now_us: int) -> None:
+        self._unacknowledged.append(ref)
+        if self._ack_us is None:
+            self._ack_us = now_us + self._config.ack_ms * 1000
 
     def _resend(self, now_us: int) -> None:
         """Own batches that a quorum has not acknowledged go again to those who have not."""
@@ -209,7 +215,7 @@ class Mempool:
             return
         unproven = [ref for ref in self._own_refs() if not self._proven(ref)]
         for ref in unproven[:MAX_RESENT]:
-            ackers = self._own.slots[ref.seq].ackers(ref.digest)
+            ackers = self._own.slots[ref.seq].ackers(ref)
             self._effects.append(SpreadBatch(ref, tuple(i for i in self._everyone if i not in ackers)))
         self._resend_us = now_us + self._config.resend_ms * 1000 if unproven else None
 
@@ -218,7 +224,7 @@ class Mempool:
 
     # ---- others' batches
 
-    def _on_batch(self, peer: int, message: BatchMessage) -> None:
+    def _on_batch(self, peer: int, message: BatchMessage, now_us: int) -> None:
         """From its author, within the quota; or asked for, from anybody (then the digest pins it)."""
         batch = message.batch
         author = batch.author
@@ -228,7 +234,11 @@ class Mempool:
         wanted = batch.ref in self._wanted
         lane = self._lanes[author]
         slot = lane.slot(batch.seq)
-        if slot is None or batch.ref.digest in slot.held or batch.ref.digest in slot.storing:
+        if slot is None or batch.ref.digest in slot.storing:
+            return
+        if lane.holds(batch.ref):
+            if peer == author:  # it sends again because our acknowledgement did not reach it
+                self._acknowledge(batch.ref, now_us)
             return
         if not wanted:
             over_quota = lane.held_bytes + batch.ref.size_bytes > self._config.author_quota_bytes
@@ -238,7 +248,7 @@ class Mempool:
             return
         if peer == author:
             lane.ack(author, batch.ref)
-        slot.storing.add(batch.ref.digest)
+        lane.store(batch.ref)
         self._effects.append(StoreBatch(batch))
 
     def _on_ack(self, peer: int, message: Ack) -> None:
@@ -317,11 +327,11 @@ class Mempool:
         if ref.seq <= lane.executed or lane.holds(ref):
             return True
         slot = lane.slots.get(ref.seq)
-        return slot is not None and self._validators.has_honest(slot.ackers(ref.digest))
+        return slot is not None and self._validators.has_honest(slot.ackers(ref))
 
     def _proven(self, ref: BatchRef) -> bool:
         slot: Slot | None = self._lanes[ref.author].slots.get(ref.seq)
-        return slot is not None and self._validators.is_quorum(slot.ackers(ref.digest))
+        return slot is not None and self._validators.is_quorum(slot.ackers(ref))
 
     def placed(self, refs: tuple[BatchRef, ...]) -> None:
         """A block refers to our batch: the next one may be sealed."""
@@ -371,12 +381,16 @@ class Mempool:
         return self._lanes[ref.author].holds(ref)
 
     def _want(self, refs: Iterable[BatchRef], now_us: int, *, committed: bool) -> None:
-        """Ask for bodies: from their author first, then from who acknowledged them, then from everybody."""
+        """Ask for bodies: from their author first, then from who acknowledged them, then from everybody.
+
+        A proposal of made-up references must not keep out what is committed: half of the places are for that alone.
+        """
+        limit = MAX_WANTED if committed else MAX_WANTED // 2
         for ref in refs:
             slot = self._lanes[ref.author].slot(ref.seq)
-            if ref in self._wanted or len(self._wanted) >= MAX_WANTED or slot is None or ref.digest in slot.storing:
+            if ref in self._wanted or len(self._wanted) >= limit or slot is None or ref.digest in slot.storing:
                 continue
-            likely = [ref.author, *slot.ackers(ref.digest)]
+            likely = [ref.author, *slot.ackers(ref)]
             first = [i for i in dict.fromkeys(likely) if i in self._everyone]
             sources = first + [i for i in self._everyone if i not in first]
             if sources:

@@ -66,8 +66,9 @@ class Bodies:
         self._thread.shutdown(wait=True)
 
     def _remember(self, batch: Batch) -> None:
+        if batch.ref not in self._cache:
+            self._cache_bytes += len(batch.body)
         self._cache[batch.ref] = batch
-        self._cache_bytes += len(batch.body)
         while self._cache_bytes > CACHE_BYTES and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._cache_bytes -= len(oldest.body)
@@ -87,7 +88,9 @@ class Bodies:
         future.add_done_callback(lambda done: self._written(group, done))
 
     def _written(self, group: list[Batch], done: asyncio.Future[None]) -> None:
-        error = None if done.cancelled() else done.exception()
+        if done.cancelled():
+            return  # the loop is being torn down: nothing is known to be on disk
+        error = done.exception()
         self._writing = False
         if isinstance(error, DiskFull):
             self._on_disk_full(True)

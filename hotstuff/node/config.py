@@ -68,9 +68,9 @@ class NodeConfig:
             author_quota_bytes=fields.integer("author_quota_mib", 64, 16, 4096) * 1024 * 1024,
         )
         config = cls(
-            genesis=path.parent / fields.optional("genesis", str, "genesis.json", "a path"),
-            keys=path.parent / fields.optional("keys", str, "keys.json", "a path"),
-            data=path.parent / fields.optional("data", str, "data", "a path"),
+            genesis=path.parent / _read_path(fields, "genesis", "genesis.json"),
+            keys=path.parent / _read_path(fields, "keys", "keys.json"),
+            data=path.parent / _read_path(fields, "data", "data"),
             peer_bind=bind["peer_bind"],
             client_bind=bind["client_bind"],
             validators=_read_validators(fields),
@@ -106,6 +106,10 @@ KNOWN_FIELDS = (
 )
 
 
+def _read_path(fields: Fields, field: str, default: str) -> str:
+    return fields.optional(field, str, default, "a path", lambda v: v != "" and "\0" not in v)
+
+
 def _read_validators(fields: Fields) -> dict[bytes, PeerEntry]:
     entries = fields.take("validators", dict, 'an object {node key: {"peer": host:port, "client": host:port}}')
     found: dict[bytes, PeerEntry] = {}
@@ -121,5 +125,8 @@ def _read_validators(fields: Fields) -> dict[bytes, PeerEntry]:
             used[address] = entry.name(field)
             addresses.append(address)
         entry.finish(("peer", "client"))
-        found[parse_hex(key, NODE_KEY_BYTES, fields.name("validators"))] = PeerEntry(*addresses)
+        node_key = parse_hex(key, NODE_KEY_BYTES, fields.name("validators"))
+        if node_key in found:  # spelled in another case: JSON keeps both
+            raise ConfigError(where, key, "each node key once")
+        found[node_key] = PeerEntry(*addresses)
     return found

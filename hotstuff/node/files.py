@@ -72,7 +72,9 @@ def parse_address(text: str, where: str) -> tuple[str, int]:
     """Host and port from "host:port"; an IPv6 address stands in brackets."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    # The length first: Python refuses to read numbers of thousands of digits.
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535
+    if not colon or not host or not is_port:
         raise ConfigError(where, text, "host:port with a port from 1 to 65535")
     return host, int(port)
 

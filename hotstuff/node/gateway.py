@@ -9,10 +9,9 @@ import orjson
 from hotstuff import native
 from hotstuff.consensus.effects import Submitted
 from hotstuff.errors import InvalidMessage
-from hotstuff.network import Body, FrameProtocol
+from hotstuff.network import Body, ClientLimits, FrameProtocol
 from hotstuff.node.executor import ClientAnswer
 from hotstuff.types.client import (
-    MAX_ANSWERS,
     Answer,
     ClientKind,
     Refusal,
@@ -23,6 +22,8 @@ from hotstuff.types.client import (
 
 # When a refused client is told to try again: about the time of a block under load.
 RETRY_MS = 50
+# Answers in one message: what fits into the largest frame that a client takes, with room for kind and count.
+ANSWERS_PER_MESSAGE = (ClientLimits().max_frame_bytes - 64) // Answer.ENCODED_BYTES
 
 
 class Gateway:
@@ -96,5 +97,6 @@ class Gateway:
             if client_id in self._conn_of:
                 by_client.setdefault(client_id, []).append(answer)
         for client_id, own in by_client.items():
-            for start in range(0, len(own), MAX_ANSWERS):
-                self._conn_of[client_id].send(ClientKind.ANSWERS, encode_answers(own[start : start + MAX_ANSWERS]))
+            for start in range(0, len(own), ANSWERS_PER_MESSAGE):
+                part = own[start : start + ANSWERS_PER_MESSAGE]
+                self._conn_of[client_id].send(ClientKind.ANSWERS, encode_answers(part))

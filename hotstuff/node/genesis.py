@@ -24,6 +24,12 @@ FIRST_EPOCH = 1
 # What this version can run; a genesis file with another protocol is refused.
 PROTOCOLS = {"chained": Mode.CHAINED}
 NAME_CHARACTERS_MAX = 64
+NAME_ALLOWED = f"1 to {NAME_CHARACTERS_MAX} characters"
+
+
+def is_name(text: str) -> bool:
+    """Whether this can be the name of a network. A command line can hold bytes that are no characters."""
+    return 1 <= len(text) <= NAME_CHARACTERS_MAX and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,7 @@ class Genesis:
     def load(cls, path: Path) -> Genesis:
         """Reads and checks a genesis file, proofs of possession included (about 1 ms each)."""
         fields = Fields(read_json(path), str(path))
-        name = fields.take(
-            "name", str, f"1 to {NAME_CHARACTERS_MAX} characters", lambda v: 1 <= len(v) <= NAME_CHARACTERS_MAX
-        )
+        name = fields.take("name", str, NAME_ALLOWED, is_name)
         protocol = fields.take("protocol", str, " or ".join(PROTOCOLS), lambda v: v in PROTOCOLS)
         entries = fields.take("validators", list, "a list of validators", lambda v: len(v) > 0)
         fields.finish(("name", "protocol", "validators"))

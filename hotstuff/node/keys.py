@@ -12,6 +12,7 @@ from hotstuff.node.files import Fields, read_json, write_json
 from hotstuff.types.hashing import possession_message
 
 SECRET_BYTES = 32
+KNOWN_FIELDS = ("bls_secret", "node_secret")
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,13 @@ class Keys:
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:
             raise ConfigError(str(path), f"mode {mode:04o}", f"mode 0600: run chmod 600 {path}")
-        fields = Fields(content, str(path))
-        values = []
-        for field in ("bls_secret", "node_secret"):
-            try:
-                values.append(fields.hex(field, SECRET_BYTES))
-            except ConfigError:
-                raise ConfigError(fields.name(field), "(hidden)", f"{2 * SECRET_BYTES} hexadecimal digits") from None
-        fields.finish(("bls_secret", "node_secret"))
+        try:
+            fields = Fields(content, str(path))
+            values = [fields.hex(field, SECRET_BYTES) for field in KNOWN_FIELDS]
+            fields.finish(KNOWN_FIELDS)
+        except ConfigError as error:
+            # Whatever stands in this file, under whatever name, may be a secret.
+            raise ConfigError(error.field, "(hidden)", error.allowed) from None
         try:
             return cls(SecretKey.from_bytes(values[0]), NodeSecret.from_bytes(values[1]))
         except ValueError:

@@ -9,8 +9,8 @@ from pathlib import Path
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.errors import ConfigError
 from hotstuff.node.config import CONFIG_FILE
-from hotstuff.node.files import write_json
-from hotstuff.node.genesis import FIRST_EPOCH, Genesis
+from hotstuff.node.files import parse_address, write_json
+from hotstuff.node.genesis import FIRST_EPOCH, NAME_ALLOWED, PROTOCOLS, Genesis, is_name
 from hotstuff.node.keys import Keys
 from hotstuff.storage.chain import ChainStore
 from hotstuff.storage.datadir import DataDir
@@ -40,10 +40,16 @@ def create_testnet(directory: Path, plan: TestnetPlan) -> Genesis:
     """Writes `directory`/node0 … and returns the genesis. Nothing that exists is touched."""
     if not 1 <= plan.nodes <= MAX_VALIDATORS:
         raise ConfigError("--nodes", plan.nodes, f"1 to {MAX_VALIDATORS}")
+    if not is_name(plan.name):
+        raise ConfigError("--name", plan.name, NAME_ALLOWED)
+    if plan.protocol not in PROTOCOLS:
+        raise ConfigError("--protocol", plan.protocol, " or ".join(PROTOCOLS))
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError("DIR", str(directory), "a new or empty directory: nothing is overwritten")
     if not plan.ports and not 1 <= plan.base_port <= 65536 - 2 * plan.nodes:
         raise ConfigError("--base-port", plan.base_port, f"1 to {65536 - 2 * plan.nodes} for {plan.nodes} nodes")
+    for slot in range(2 * plan.nodes):
+        parse_address(f"{plan.host}:{plan.port(slot)}", "--host")
     everyone = [Keys.generate(os.urandom(32)) for _ in range(plan.nodes)]
     everyone.sort(key=lambda keys: keys.bls.public_key().to_bytes())
     members = tuple(Validator(k.node.public_key(), k.bls.public_key().to_bytes(), 1) for k in everyone)

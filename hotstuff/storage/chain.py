@@ -148,7 +148,9 @@ class ChainStore:
         blocks: list[Block] = []
         size = 0
         certified, commit_qc = 0, None
-        for height, block_id in enumerate(self.committed_ids(from_height, MAX_PAGE_BLOCKS), start=from_height):
+        # Heights start at 1. Whoever asks for 0 must not make our own chain look as if it had a hole.
+        first = max(from_height, 1)
+        for height, block_id in enumerate(self.committed_ids(first, MAX_PAGE_BLOCKS), start=first):
             encoded = self._consensus.get(datadir.BLOCKS, _block_key(height, block_id))
             if encoded is None:
                 raise CorruptRecord(f"block {block_id.hex()} at height {height} is committed but not stored")
