@@ -27,10 +27,10 @@ from hotstuff.consensus.verifier import Verifier
 from hotstuff.crypto.aggregate import Collected
 from hotstuff.crypto.bls import SecretKey
 from hotstuff.crypto.ed25519 import NodeSecret
+from hotstuff.errors import InvalidEncoding
 from hotstuff.mempool.mempool import Mempool, MempoolConfig
 from hotstuff.types.batch import Batch
 from hotstuff.types.block import BatchRef, Block
-from hotstuff.errors import InvalidEncoding
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.hashing import Context, Mode
 from hotstuff.types.messages import (

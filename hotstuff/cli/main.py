@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,9 @@ def guarded(run: Callable[[], int]) -> int:
     except HotstuffError as error:
         print(f"error: {error}", file=sys.stderr)
         return next((status for kind, status in statuses if isinstance(error, kind)), EXIT_FAILED)
+    except Exception:
+        traceback.print_exc()
+        return EXIT_BUG
 
 
 def run_testnet(options: argparse.Namespace) -> int:

@@ -26,9 +26,9 @@ MAX_WAITING_PER_PEER = 64
 def item_key(item: Checkable) -> bytes:
     """Identity of exactly these bytes."""
     if isinstance(item, Proposal):
-        return digest(Domain.PROPOSAL, item.block.id, item.signature)
+        return digest(Domain.VERIFIED, item.block.id, item.signature)
     if isinstance(item, Batch):
-        return digest(Domain.BATCH_SIGNATURE, item.ref.digest, item.signature)
+        return digest(Domain.VERIFIED, item.ref.digest, item.signature)
     return item.key
 
 

@@ -23,18 +23,23 @@ from hotstuff.network.limits import PeerLimits
 class LinkOwner(Protocol):
     """What a `PeerConnection` tells the network it belongs to."""
 
-    def opened(self, conn: PeerConnection) -> None: ...
+    def opened(self, conn: PeerConnection) -> None:
+        """`conn` exists; nothing is known about the other side."""
 
     def admit(self, conn: PeerConnection) -> None:
         """`conn` has proved who it is. Raises `InvalidMessage` to refuse it all the same."""
 
-    def frame_received(self, peer: int, kind: int, body: Body) -> None: ...
+    def frame_received(self, peer: int, kind: int, body: Body) -> None:
+        """A frame of an authenticated peer. Raises `InvalidMessage` for what breaks a rule."""
 
-    def fault(self, conn: PeerConnection, error: InvalidMessage) -> None: ...
+    def fault(self, conn: PeerConnection, error: InvalidMessage) -> None:
+        """The other side broke a rule; `conn` is being closed."""
 
-    def closed(self, conn: PeerConnection, reason: str) -> None: ...
+    def closed(self, conn: PeerConnection, reason: str) -> None:
+        """`conn` is gone."""
 
-    def crashed(self, error: Exception) -> None: ...
+    def crashed(self, error: Exception) -> None:
+        """Our own bug."""
 
 
 class PeerConnection:

@@ -49,6 +49,8 @@ class Channel(enum.IntEnum):
 
 
 class Role(enum.IntEnum):
+    """Who opened the connection. Inside what is signed, so that nobody's own words can be sent back to it."""
+
     DIALLER = 0
     ACCEPTOR = 1
 
@@ -74,6 +76,7 @@ class Hello:
     nonce: bytes
 
     def encode(self) -> bytes:
+        """magic | version | network_id 32 | index | channel | session | nonce."""
         fixed = _HELLO.pack(self.network_id, self.index, self.channel, self.session)
         return _PREFIX.pack(MAGIC, VERSION) + fixed + self.nonce
 

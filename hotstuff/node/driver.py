@@ -85,7 +85,6 @@ class Driver:
     ) -> None:
         self.replica = replica
         self.counters: Counter[str] = Counter()
-        self.disk_full = False
         self.links: Links | None = None
         self._store = store
         self._verifier = verifier
@@ -95,12 +94,13 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._crypto = ThreadPoolExecutor(2, "crypto")
         self._serving = ThreadPoolExecutor(1, "serving")
-        self._bodies = Bodies(store, self._batch_stored, self._set_disk_full, self._fail)
+        self._bodies = Bodies(store, self._batch_stored, partial(self._set_disk_full, "bodies"), self._fail)
         self._inbox: deque[fx.Event] = deque()
         self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._durable: SafetyRecord = replica.safety.record
-        self._stalled: list[fx.Effect] | None = None
+        self._out_of_space: set[str] = set()
+        self._stalled: list[fx.Effect] = []
         self._lazy: list[Record] = []
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._served: Counter[int] = Counter()
@@ -111,6 +111,11 @@ class Driver:
         """Where execution stands."""
         return self._executor.executed
 
+    @property
+    def disk_full(self) -> bool:
+        """Is there no space for something that must be written? Then the core stands still."""
+        return bool(self._out_of_space)
+
     # ---- in
 
     def start(self, links: Links) -> None:
@@ -120,8 +125,8 @@ class Driver:
 
     def post(self, event: fx.Event) -> None:
         """Queue an event for the next turn."""
-        if self._stopped or (self._stalled is not None and isinstance(event, (fx.Received, fx.Submitted))):
-            return  # a full disk: we can promise nothing, and whoever sent this will send it again
+        if self._stopped or (self.disk_full and isinstance(event, (fx.Received, fx.Submitted))):
+            return  # we can promise nothing, and whoever sent this will send it again
         self._inbox.append(event)
         self._schedule()
 
@@ -142,7 +147,7 @@ class Driver:
 
     def _turn(self) -> None:
         self._turn_scheduled = False
-        if self._stopped or self._stalled is not None:
+        if self._stopped or self.disk_full:
             return
         try:
             effects = self._step_events()
@@ -203,28 +208,32 @@ class Driver:
 
     def _stall(self, effects: list[fx.Effect]) -> None:
         """No space: nothing was written, nothing leaves, and the core stands still until there is space again."""
-        self._set_disk_full(True)
         self._stalled = effects
+        self._set_disk_full("consensus", True)
         self._loop.call_later(RETRY_S, self._retry)
 
     def _retry(self) -> None:
-        effects, self._stalled = self._stalled, None
-        if self._stopped or effects is None:
+        effects, self._stalled = self._stalled, []
+        if self._stopped:
             return
         try:
             self._finish(effects)
-            if self._stalled is None:
-                self._set_disk_full(False)
-                self._arm()
-                self._schedule()
+            if not self._stalled:
+                self._set_disk_full("consensus", False)
         except Exception as error:
             self._fail(error)
 
-    def _set_disk_full(self, full: bool) -> None:
-        if full != self.disk_full:
-            self.disk_full = full
-            text = "disk full: not voting until there is space" if full else "disk has space again: taking part again"
-            logger.log(logging.ERROR if full else logging.WARNING, text)
+    def _set_disk_full(self, writer: str, full: bool) -> None:
+        """One of those who write found no space, or found it again. Without bodies we do not vote either."""
+        before = self.disk_full
+        (self._out_of_space.add if full else self._out_of_space.discard)(writer)
+        if self.disk_full == before or self._stopped:
+            return
+        if full:
+            logger.error("disk full: not voting until there is space")
+        else:
+            logger.warning("disk has space again: taking part again")
+            self._schedule()
 
     def _send(self, effect: fx.Send) -> None:
         self._assert_durable(effect.message)
@@ -345,13 +354,14 @@ class Driver:
 
     def _write_lazy(self) -> None:
         self._lazy_timer = None
-        if self._stopped or self._stalled is not None:
+        if self._stopped or self._stalled:
             return
         records = self._take_lazy()
         try:
             self._store.persist((), records)
+            self._set_disk_full("consensus", False)
         except DiskFull:
-            self._set_disk_full(True)
+            self._set_disk_full("consensus", True)
             self._lazy = records + self._lazy
             self._lazy_timer = self._loop.call_later(RETRY_S, self._write_lazy)
         except Exception as error:

@@ -37,8 +37,11 @@ class BatchRef:
 
     @classmethod
     def read(cls, reader: Reader) -> BatchRef:
-        """Reads one reference inside a larger value."""
-        return cls(reader.u16(), reader.counter(), reader.hash(), reader.u32(), reader.u32())
+        """Reads one reference inside a larger value; lanes are numbered from 1."""
+        ref = cls(reader.u16(), reader.counter(), reader.hash(), reader.u32(), reader.u32())
+        if ref.seq < 1:
+            raise InvalidEncoding(f"{reader.what}: got batch number {ref.seq}, allowed: from 1")
+        return ref
 
 
 @dataclass(frozen=True)

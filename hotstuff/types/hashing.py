@@ -30,6 +30,7 @@ class Domain(bytes, enum.Enum):
     BATCH_SIGNATURE = b"PHS1/batchsig".ljust(16, b"\0")
     POSSESSION = b"PHS1/pop".ljust(16, b"\0")
     ROOT = b"PHS1/root".ljust(16, b"\0")
+    VERIFIED = b"PHS1/verified".ljust(16, b"\0")
     STATE = b"PHS1/state".ljust(16, b"\0")
 
 

@@ -76,7 +76,7 @@ timeout_groups = st.builds(TimeoutGroup, counters, bitmaps)
 tcs = st.builds(TC, counters, counters, tuples_of(timeout_groups, 3, min_size=1), bls_signatures, qcs)
 optional_tcs = st.none() | tcs
 
-batch_refs = st.builds(BatchRef, u16s, counters, hashes, u32s, u32s)
+batch_refs = st.builds(BatchRef, u16s, counters.filter(bool), hashes, u32s, u32s)
 payloads = tuples_of(batch_refs, 3)
 headers = st.builds(
     Header, modes, hashes, counters, hashes, counters, counters, hashes, qcs, st.just(ZERO_HASH) | hashes, hashes, u16s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import fields, replace
 from typing import Any
@@ -89,6 +90,8 @@ def test_key_covers_every_field(value: QC | TC) -> None:
     names = [field.name for field in fields(value)]
     keys = [replace(value, **{name: changes[name]}).key for name in names]
     assert len({value.key, *keys}) == 1 + len(names)
+    domain = b"PHS1/tc" if isinstance(value, TC) else b"PHS1/qc"
+    assert value.key == hashlib.sha256(domain.ljust(16, b"\0") + value.encoding).digest()
 
 
 def test_qc_and_tc_keys_do_not_collide_on_equal_bytes() -> None:

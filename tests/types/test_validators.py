@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import replace
@@ -213,6 +214,7 @@ def test_hash_covers_every_field() -> None:
     ]
     others = [ValidatorSet(1, (replace(first, **change), *rest)) for change in changes]
     others += [ValidatorSet(2, validators.validators), ValidatorSet(1, (first,)), ValidatorSet(1, tuple(rest))]
+    assert validators.hash == hashlib.sha256(b"PHS1/vset".ljust(16, b"\0") + validators.encoding).digest()
     assert len({validators.hash, *(other.hash for other in others)}) == 1 + len(others)
 
 

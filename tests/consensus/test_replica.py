@@ -1,0 +1,657 @@
+"""The rules of the chained protocol by name, each in a small cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from cluster import Cluster, Envelope
+from forge import Forge
+from hotstuff.consensus import safety as safety_module
+from hotstuff.consensus.effects import Connected, Effect, Persist, Received, Report, Send, Strike, Tick
+from hotstuff.consensus.pacemaker import REBROADCAST_MAX_US
+from hotstuff.consensus.replica import Replica
+from hotstuff.consensus.rules import Chained
+from hotstuff.errors import InvariantViolation
+from hotstuff.types.block import Block
+from hotstuff.types.certificates import QC, TC
+from hotstuff.types.encoding import ZERO_HASH
+from hotstuff.types.messages import NewView, Proposal, Timeout, Vote
+
+
+class Alone:
+    """One replica (index 0 of `n`) to which a test speaks for everybody else."""
+
+    def __init__(self, n: int = 4, *, powers: list[int] | None = None, passive: bool = False) -> None:
+        self.cluster = Cluster(n, powers=powers, fast=True, passive=0 if passive else None)
+        for i in range(1, n):
+            self.cluster.kill(i)
+        self.forge = Forge(self.cluster)
+        self.said: list[Envelope] = []
+        self.cluster.drop = lambda envelope: self.said.append(envelope) or True
+
+    @property
+    def replica(self) -> Replica:
+        replica = self.cluster.replicas[0]
+        assert replica is not None
+        return replica
+
+    def hear(self, peer: int, message: object) -> None:
+        self.cluster.step(0, Received(peer, message))  # type: ignore[arg-type]
+        self.cluster.settle()
+
+    def propose(self, block: Block, tc: TC | None = None) -> None:
+        self.hear(block.header.proposer, self.forge.proposal(block, tc))
+
+    def votes(self) -> list[tuple[int, bytes]]:
+        """(view, block) of every vote of replica 0, also to itself."""
+        return sorted({(view, Vote.decode(said).block_id) for (what, signer, view), all_said in
+                       self.cluster.signed.items() if (what, signer) == ("vote", 0) for said in all_said})
+
+    def sent(self, kind: type) -> list[Envelope]:
+        found = [envelope for envelope in self.said if isinstance(envelope.message, kind)]
+        self.said.clear()
+        return found
+
+
+# ---- voting
+
+
+def test_a_vote_goes_to_the_leaders_of_this_view_and_the_next() -> None:
+    world = Alone()
+    block = world.forge.block(1, world.forge.genesis, 1)
+    world.propose(block)
+    votes = [envelope for envelope in world.sent(Vote)]
+    assert {envelope.to for envelope in votes} == {1, 2}
+    assert world.votes() == [(1, block.id)]
+
+
+def test_the_first_of_two_proposals_gets_the_vote_s1() -> None:
+    world = Alone()
+    first = world.forge.block(1, world.forge.genesis, 1)
+    second = world.forge.block(1, world.forge.genesis, 1, payload=())
+    second = replace(second, header=replace(second.header, entry_tc_hash=ZERO_HASH, height=1, view=1))
+    tc_like = world.forge.header(1, world.forge.genesis, 2)
+    world.propose(first)
+    world.propose(Block(tc_like, ()))
+    assert world.votes() == [(1, first.id)]
+    assert [report.name for _, report in world.cluster.reports if report.name == "equivocation"] == ["equivocation"]
+
+
+def test_a_proposal_by_somebody_else_than_the_leader_costs_its_sender_s19() -> None:
+    world = Alone()
+    header = world.forge.header(1, world.forge.genesis, 1, proposer=2)
+    world.propose(Block(header, ()))
+    good = world.forge.proposal(world.forge.block(1, world.forge.genesis, 1))
+    world.hear(3, good)
+    assert world.votes() == []
+    assert [strike.peer for _, strike in world.cluster.strikes] == [2, 3]
+
+
+def test_a_view_without_a_certificate_is_not_entered_s33() -> None:
+    world = Alone()
+    (_, qc), *_ = world.forge.chain([1])
+    for view in (3, 2**62):
+        world.propose(world.forge.block(view, qc, 2))
+        world.hear(1, world.forge.timeout(1, view, qc))
+    assert world.replica.view == 1
+    assert world.votes() == []
+
+
+def test_a_lock_refuses_a_branch_justified_below_it_s7() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(1, NewView(chain[2][1], None))
+    assert world.replica.safety.record.locked_qc == chain[1][1]
+    tc = world.forge.tc(4, {i: chain[0][1] for i in (1, 2, 3)})
+    fork = world.forge.block(5, chain[0][1], 2, tc=tc)
+    world.propose(fork, tc)
+    assert world.replica.view == 5
+    assert world.replica.tree.get(fork.id) is None or fork.id not in [block for _, block in world.votes()]
+    assert 5 not in [view for view, _ in world.votes()]
+
+
+def test_a_hidden_lock_still_votes_for_a_higher_justify_s8() -> None:
+    """Replica 0 alone saw QC(2); the others went on from QC(1), and then certified a block of view 4."""
+    world = Alone()
+    chain = world.forge.chain([1, 2])
+    b3 = world.forge.block(3, chain[1][1], 3)
+    for block in (chain[0][0], chain[1][0], b3):
+        world.propose(block)
+    hidden = world.forge.qc(3, b3.id, chain[0][0].id)
+    world.hear(1, NewView(hidden, None))
+    assert world.replica.safety.record.locked_qc == chain[1][1]
+    tc3 = world.forge.tc(3, {i: chain[0][1] for i in (1, 2, 3)})
+    b4 = world.forge.block(4, chain[0][1], 2, tc=tc3)
+    # No vote for b4 itself: its justify (view 1) is below the lock (view 2). Its QC frees the lock.
+    b5 = world.forge.block(5, world.forge.qc(4, b4.id), 3)
+    world.cluster.step(0, Received(1, world.forge.proposal(b5)))
+    world.cluster.settle()
+    assert world.replica.view == 5
+    del b4
+
+
+def test_a_replica_locked_on_a_branch_votes_for_a_conflicting_one_with_a_higher_justify() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    lock = world.replica.safety.record.locked_qc
+    assert lock == chain[0][1]
+    # Abandoned: view 4 and 5 continue from b1 beside b2.
+    tc3 = world.forge.tc(3, {i: chain[0][1] for i in (1, 2, 3)})
+    b4 = world.forge.block(4, chain[0][1], 2, tc=tc3)
+    b5 = world.forge.block(5, world.forge.qc(4, b4.id), 3)
+    world.propose(b5)
+    world.hear(1, world.forge.proposal(b4, tc3)) if False else None
+    world.replica._place(b4)
+    world.cluster.step(0, Tick())
+    world.cluster.settle()
+    assert (5, b5.id) in world.votes()
+
+
+def test_a_late_qc_of_a_view_left_by_tc_raises_high_qc_and_is_reported() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2])
+    tc = world.forge.tc(2, {i: chain[0][1] for i in (1, 2, 3)})
+    world.hear(1, NewView(chain[0][1], tc))
+    assert (world.replica.view, world.replica.safety.record.high_qc) == (3, chain[0][1])
+    world.hear(1, NewView(chain[1][1], None))
+    assert (world.replica.view, world.replica.safety.record.high_qc) == (3, chain[1][1])
+    for peer in (1, 2):
+        world.hear(peer, world.forge.timeout(peer, 3, chain[1][1]))
+    assert [e.message.high_qc for e in world.sent(Timeout) if isinstance(e.message, Timeout)][0] == chain[1][1]
+
+
+def test_a_timed_out_view_is_closed_s24() -> None:
+    world = Alone()
+    block, _ = world.forge.chain([1])[0]
+    for peer in (2, 3):
+        world.hear(peer, world.forge.timeout(peer, 1, world.forge.genesis))
+    assert world.sent(Timeout) != []
+    world.propose(block)
+    assert world.votes() == []
+
+
+@pytest.mark.parametrize("rule", ["view_not_voted", "view_not_timed_out"])
+def test_the_cluster_notices_a_missing_rule(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of the harness are not vacuous: a mutant without the rule is caught."""
+    rules = tuple(r for r in safety_module.VOTE_RULES if r.__name__ != rule)
+    monkeypatch.setattr(safety_module, "VOTE_RULES", rules)
+    refusal = safety_module.Safety.refusal
+    monkeypatch.setattr(
+        safety_module.Safety, "refusal", lambda self, header, given=rules: refusal(self, header, given)
+    )
+    world = Alone()
+    if rule == "view_not_timed_out":
+        for peer in (2, 3):
+            world.hear(peer, world.forge.timeout(peer, 1, world.forge.genesis))
+        with pytest.raises(AssertionError, match="timed-out view"):
+            world.propose(world.forge.block(1, world.forge.genesis, 1))
+        return
+    world.propose(world.forge.block(1, world.forge.genesis, 1))
+    replica = world.replica
+    replica._proposal = None
+    other = Block(world.forge.header(1, world.forge.genesis, 1), ())
+    fork = replace(other.header, payload_root=world.forge.header(1, world.forge.genesis, 1).payload_root, height=1)
+    tree_fork = Block(replace(fork, entry_tc_hash=b"\1" * 32), ())
+    replica._proposal = world.forge.proposal(tree_fork)
+    replica._place(tree_fork)
+    with pytest.raises(AssertionError, match="two votes"):
+        world.cluster.step(0, Tick())
+
+
+def test_nothing_signed_leaves_before_it_is_durable() -> None:
+    """The order inside one step: the record first, whatever refers to it after (the driver syncs in between)."""
+    world = Alone()
+    seen: list[Effect] = []
+    run = world.cluster.run
+    world.cluster.run = lambda i, effects: (seen.extend(effects), run(i, effects))[1]  # type: ignore[method-assign]
+    world.propose(world.forge.block(1, world.forge.genesis, 1))
+    first_vote = next(k for k, e in enumerate(seen) if isinstance(e, Send) and isinstance(e.message, Vote))
+    records = [e.safety for e in seen[:first_vote] if isinstance(e, Persist) and e.safety is not None]
+    assert records[-1].voted_view == 1
+
+
+def test_a_qc_for_an_unknown_block_moves_the_view_and_asks_for_the_block_s14() -> None:
+    world = Alone()
+    chain = world.forge.chain(list(range(1, 40)))
+    world.hear(2, NewView(chain[-1][1], None))
+    assert world.replica.view == 40
+    assert world.replica._sync.wants(chain[-1][0].id)
+
+
+def test_a_forged_certificate_moves_nothing_and_costs_its_sender_s13_s15() -> None:
+    world = Alone()
+    block, qc = world.forge.chain([1])[0]
+    forged = replace(qc, view=9, signature=bytes(96))
+    tc = replace(world.forge.tc(9, {i: qc for i in range(3)}), signature=bytes(96))
+    world.hear(1, NewView(forged, None))
+    world.hear(2, NewView(qc, tc))
+    world.hear(3, world.forge.timeout(3, 10, forged))
+    assert world.replica.view in (1, 2)
+    assert {strike.peer for _, strike in world.cluster.strikes} == {1, 2, 3}
+    assert world.replica._sync.wants(forged.block_id) == (world.replica.view == 2)
+    del block
+
+
+def test_two_committed_blocks_of_one_view_stop_the_replica() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(1, NewView(chain[2][1], None))
+    assert world.replica.tree.root.id == chain[0][0].id
+    with pytest.raises(InvariantViolation, match="two committed blocks"):
+        world.hear(1, NewView(world.forge.qc(4, b"x" * 32, b"y" * 32), None)) or world.hear(
+            1, NewView(world.forge.qc(5, b"x" * 32, b"y" * 32), None)
+        ) or world.replica._commit(world.forge.qc(3, b"x" * 32, b"y" * 32))
+
+
+# ---- commit
+
+
+def test_a_commit_over_a_view_gap_never_happens_s6() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 3, 4])
+    tc = world.forge.tc(2, {i: chain[0][1] for i in (1, 2, 3)})
+    b3 = world.forge.block(3, chain[0][1], 2, tc=tc)
+    b4 = world.forge.block(4, world.forge.qc(3, b3.id), 3)
+    world.propose(chain[0][0])
+    world.propose(b3, tc)
+    world.propose(b4)
+    world.hear(1, NewView(world.forge.qc(4, b4.id), None))
+    assert world.replica.view == 5
+    assert world.replica.tree.root.height == 0
+    votes = [e.message for e in world.sent(Vote) if isinstance(e.message, Vote)]
+    assert all(vote.commit_id == ZERO_HASH for vote in votes if vote.view in (3, 4))
+    b5 = world.forge.block(5, world.forge.qc(4, b4.id), 4)
+    world.propose(b5)
+    world.hear(1, NewView(world.forge.qc(5, b5.id, b3.id), None))
+    assert world.replica.tree.root.id == b3.id
+    assert world.cluster.chain(0) == [chain[0][0].id, b3.id]
+
+
+def test_the_commit_rule_without_consecutive_views_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant of S6 commits b1 over the gap; the test above sees that."""
+
+    def parent_only(self: Chained, tree: object, node: object) -> bytes:
+        parent = tree.parent(node)  # type: ignore[attr-defined]
+        grandparent = parent and tree.parent(parent)  # type: ignore[attr-defined]
+        return grandparent.id if grandparent else ZERO_HASH
+
+    monkeypatch.setattr(Chained, "commit_id", parent_only)
+    with pytest.raises(AssertionError):
+        test_a_commit_over_a_view_gap_never_happens_s6()
+
+
+def test_any_arrival_order_ends_in_the_same_state_s42() -> None:
+    ends = set()
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]):
+        world = Alone()
+        chain = world.forge.chain([1, 2, 3, 4])
+        for k in order:
+            block, qc = chain[k]
+            world.propose(block)
+            world.hear(2, NewView(qc, None))
+        # What was asked for by hash arrives too.
+        for block, _ in chain:
+            if world.replica._sync.wants(block.id):
+                world.replica._place(block)
+        world.cluster.step(0, Tick())
+        world.cluster.settle()
+        record = world.replica.safety.record
+        ends.add((world.replica.view, record.high_qc.key, record.locked_qc.key, tuple(world.cluster.chain(0))))
+    assert len(ends) == 1
+    assert ends.pop()[3] == (chain[0][0].id, chain[1][0].id)
+
+
+# ---- pacemaker
+
+
+def test_f_plus_one_timeouts_are_joined_and_fewer_are_not() -> None:
+    world = Alone(7)
+    for peer in (1, 2):
+        world.hear(peer, world.forge.timeout(peer, 1, world.forge.genesis))
+    assert world.sent(Timeout) == []
+    world.hear(3, world.forge.timeout(3, 1, world.forge.genesis))
+    assert {envelope.to for envelope in world.sent(Timeout)} == {1, 2, 3, 4, 5, 6}
+
+
+def test_one_third_of_the_power_is_joined() -> None:
+    world = Alone(4, powers=[1, 1, 1, 2])
+    world.hear(1, world.forge.timeout(1, 1, world.forge.genesis))
+    assert world.sent(Timeout) == []
+    world.hear(3, world.forge.timeout(3, 1, world.forge.genesis))
+    assert world.sent(Timeout) != []
+
+
+def test_a_timeout_is_sent_again_byte_for_byte_until_the_view_ends() -> None:
+    world = Alone()
+    for peer in (1, 2):
+        world.hear(peer, world.forge.timeout(peer, 1, world.forge.genesis))
+    first = {envelope.message.encoding for envelope in world.sent(Timeout)}
+    for _ in range(3):
+        world.cluster.advance(REBROADCAST_MAX_US // 1000)
+        assert {envelope.message.encoding for envelope in world.sent(Timeout)} == first
+    world.hear(3, world.forge.timeout(3, 1, world.forge.genesis))
+    assert world.replica.view == 2
+    world.said.clear()
+    world.cluster.advance(10_000)
+    assert world.sent(Timeout) == []
+
+
+def test_a_timeout_with_a_forged_qc_does_not_count_s15() -> None:
+    world = Alone()
+    forged = replace(world.forge.qc(1, b"x" * 32), signature=bytes(96))
+    world.hear(1, world.forge.timeout(1, 2, forged))
+    _, qc = world.forge.chain([1])[0]
+    world.hear(2, NewView(qc, None))
+    world.hear(3, world.forge.timeout(3, 2, qc))
+    assert world.sent(Timeout) == []
+
+
+def test_a_timeout_must_prove_that_its_view_was_entered() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    qc1, qc3 = chain[0][1], chain[2][1]
+    tc2 = world.forge.tc(2, {i: qc1 for i in range(3)})
+    world.hear(1, world.forge.timeout(1, 3, qc1))
+    world.hear(1, world.forge.timeout(1, 3, qc3))
+    world.hear(1, world.forge.timeout(1, 4, qc1, tc2))
+    tc_high = world.forge.tc(4, {i: qc3 for i in range(3)})
+    world.hear(1, world.forge.timeout(1, 5, qc1, tc_high))
+    world.hear(2, world.forge.timeout(1, 3, qc1, tc2))
+    assert [strike.peer for _, strike in world.cluster.strikes] == [1, 1, 1, 1, 2]
+    assert world.replica.view == 1
+    world.hear(1, world.forge.timeout(1, 3, qc1, tc2))
+    assert world.replica.view == 3
+
+
+def test_a_stale_peer_is_helped_and_not_flooded() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    world.hear(2, NewView(chain[2][1], None))
+    world.said.clear()
+    old = world.forge.timeout(1, 1, world.forge.genesis)
+    for _ in range(20):
+        world.hear(1, old)
+    (help_,) = world.sent(NewView)
+    assert (help_.to, help_.message) == (1, NewView(chain[2][1], None))
+    world.cluster.now_us += 1_000_000
+    world.hear(1, old)
+    assert len(world.sent(NewView)) == 1, "the first answer may have been lost"
+
+
+def test_whoever_enters_by_a_tc_tells_the_leader() -> None:
+    world = Alone()
+    tc = world.forge.tc(1, {i: world.forge.genesis for i in range(3)})
+    world.hear(1, NewView(world.forge.genesis, tc))
+    assert [e.to for e in world.sent(NewView)] == [2]
+
+
+def test_a_link_that_comes_up_hears_everything_again_s25() -> None:
+    world = Alone()
+    (block, qc), (second, _) = world.forge.chain([1, 2])
+    world.propose(block)
+    world.propose(second)
+    vote = {e.message.encoding for e in world.sent(Vote) if isinstance(e.message, Vote) and e.message.view == 2}
+    world.cluster.step(0, Connected(2))
+    envelopes = list(world.said)
+    assert {e.message.encoding for e in envelopes if isinstance(e.message, Vote)} == vote
+    assert [e.message.high_qc for e in envelopes if isinstance(e.message, NewView)] == [qc]
+
+
+# ---- whole clusters
+
+
+def timeouts(cluster: Cluster) -> list[Report]:
+    return [report for _, report in cluster.reports if report.name == "timed_out"]
+
+
+def test_a_single_transaction_commits_everywhere_without_any_timer() -> None:
+    cluster = Cluster(fast=True)
+    cluster.submit(2)
+    cluster.settle()
+    cluster.advance(20)
+    assert [cluster.ordered(i) for i in range(4)] == [1, 1, 1, 1]
+    assert timeouts(cluster) == []
+
+
+def test_an_idle_cluster_sends_nothing_and_has_no_deadline_l30() -> None:
+    cluster = Cluster(fast=True)
+    cluster.advance(1000)
+    assert cluster.sent == 0
+    cluster.submit(0)
+    cluster.advance(5000)
+    sent, views = cluster.sent, cluster.views()
+    cluster.advance(3_600_000)
+    assert (cluster.sent, cluster.views()) == (sent, views)
+    assert [cluster.replicas[i].deadline_us() for i in range(4)] == [None] * 4  # type: ignore[union-attr]
+
+
+def test_empty_blocks_stop_when_the_tail_is_committed() -> None:
+    cluster = Cluster(fast=True)
+    cluster.submit(0)
+    cluster.advance(5000)
+    proposals = [view for what, _, view in cluster.signed if what == "proposal"]
+    assert proposals == [1, 2, 3]
+
+
+@pytest.mark.parametrize("dead", range(4))
+def test_one_crashed_replica_of_four_costs_one_timeout_for_each_of_its_turns_l1(dead: int) -> None:
+    cluster = Cluster(fast=True)
+    cluster.kill(dead)
+    alive = cluster.alive()
+    for k in range(30):
+        cluster.submit(alive[k % 3])
+        cluster.advance(400)
+    cluster.advance(20_000)
+    assert [cluster.ordered(i) for i in alive] == [30, 30, 30]
+    assert {report.fields["leader"] for report in timeouts(cluster)} == {dead}
+    failed = {report.fields["view"] for report in timeouts(cluster)}
+    led = [view for view in range(1, max(cluster.views())) if view % 4 == dead]
+    assert failed == set(led)
+    cluster.assert_agreement()
+
+
+def test_f_plus_one_crashed_commit_nothing_and_go_on_when_one_is_back_l3() -> None:
+    cluster = Cluster(fast=True)
+    cluster.submit(0)
+    cluster.advance(1000)
+    cluster.kill(2)
+    cluster.kill(3)
+    view = max(cluster.views())
+    for k in range(20):
+        cluster.submit(k % 2)
+        cluster.advance(3000)
+    assert [cluster.ordered(i) for i in range(4)] == [1, 1, 1, 1]
+    assert max(cluster.views()) <= view + 1, "views do not run away without a quorum"
+    cluster.start(2)
+    cluster.advance(20_000)
+    assert [cluster.ordered(i) for i in range(3)] == [21, 21, 21]
+    cluster.assert_agreement()
+
+
+def test_a_restart_resumes_above_both_certificates() -> None:
+    cluster = Cluster(fast=True)
+    forge = Forge(cluster)
+    chain = forge.chain([1, 2])
+    tc = forge.tc(6, {i: chain[1][1] for i in range(3)})
+    for high_tc, view in ((None, 3), (tc, 7)):
+        cluster.step(0, Received(1, NewView(chain[1][1], high_tc)))
+        cluster.settle()
+        cluster.kill(0)
+        cluster.start(0)
+        assert cluster.replicas[0].view == view  # type: ignore[union-attr]
+
+
+def test_a_restart_repeats_the_last_vote_and_timeout_byte_for_byte_c3() -> None:
+    world = Alone()
+    world.propose(world.forge.block(1, world.forge.genesis, 1))
+    for peer in (2, 3):
+        world.hear(peer, world.forge.timeout(peer, 1, world.forge.genesis))
+    before = {e.message.encoding for e in world.said if isinstance(e.message, (Vote, Timeout))}
+    world.said.clear()
+    world.cluster.kill(0)
+    world.cluster.start(0)
+    assert {e.message.encoding for e in world.said if isinstance(e.message, (Vote, Timeout))} == before
+
+
+def test_a_full_restart_commits_again_l15() -> None:
+    cluster = Cluster(fast=True)
+    for k in range(5):
+        cluster.submit(k % 4)
+        cluster.advance(20)
+    for i in range(4):
+        cluster.kill(i)
+    for i in range(4):
+        cluster.start(i)
+    cluster.submit(1)
+    cluster.advance(10_000)
+    assert len({cluster.ordered(i) for i in range(4)}) == 1
+    assert cluster.ordered(0) >= 1
+    cluster.assert_agreement()
+
+
+def test_a_replica_that_missed_many_views_is_brought_up_by_one_certificate_and_votes_again() -> None:
+    cluster = Cluster(fast=True)
+    cluster.drop = lambda e: e.to == 3
+    for k in range(30):
+        cluster.submit(k % 3)
+        cluster.advance(300)
+    assert cluster.views()[3] == 1
+    cluster.drop = lambda _: False
+    cluster.advance(10_000)
+    assert len(set(cluster.views())) == 1
+    assert cluster.ordered(3) == cluster.ordered(0)
+    cluster.submit(3)
+    cluster.advance(5000)
+    assert ("vote", 3, cluster.views()[3] - 1) in cluster.signed
+
+
+def test_help_that_was_lost_is_given_again_even_if_nothing_else_happens() -> None:
+    cluster = Cluster(fast=True)
+    cluster.submit(0)
+    cluster.advance(1000)
+    cluster.drop = lambda e: e.to == 3
+    for k in range(3):
+        cluster.submit(k)
+        cluster.advance(30)
+    cluster.advance(3000)
+    cluster.submit(3)
+    cluster.advance(5000)
+    cluster.drop = lambda _: False
+    cluster.advance(20_000)
+    assert cluster.ordered(3) == cluster.ordered(0) == 5
+
+
+def test_a_dead_next_leader_does_not_lose_the_qc_of_the_view_before() -> None:
+    cluster = Cluster(fast=True)
+    cluster.kill(2)  # leader of view 2, which would make QC(1)
+    cluster.submit(0)
+    cluster.advance(200)
+    assert [cluster.replicas[i].safety.record.high_qc.view for i in (0, 1, 3)] == [1, 1, 1]  # type: ignore[union-attr]
+    assert timeouts(cluster) == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7])
+def test_other_sizes_commit_l31(n: int) -> None:
+    cluster = Cluster(n, fast=True)
+    for k in range(n):
+        cluster.submit(k)
+    cluster.advance(3000)
+    assert [cluster.ordered(i) for i in range(n)] == [n] * n
+
+
+def test_five_replicas_need_four() -> None:
+    cluster = Cluster(5, fast=True)
+    cluster.kill(3)
+    cluster.kill(4)
+    cluster.submit(0)
+    cluster.advance(30_000)
+    assert cluster.ordered(0) == 0
+    cluster.start(3)
+    cluster.advance(30_000)
+    assert cluster.ordered(0) == 1
+
+
+def test_power_decides_and_not_heads() -> None:
+    cluster = Cluster(4, powers=[1, 1, 1, 6], fast=True)
+    cluster.kill(0)
+    cluster.kill(1)
+    cluster.submit(3)
+    cluster.advance(30_000)
+    assert cluster.ordered(3) == 1
+    cluster.kill(3)
+    cluster.start(0)
+    cluster.start(1)
+    cluster.submit(0)
+    cluster.advance(30_000)
+    assert cluster.ordered(0) == 1
+
+
+def test_real_signatures_work_too() -> None:
+    cluster = Cluster()
+    cluster.submit(0)
+    cluster.advance(100)
+    cluster.kill(2)
+    for k in (0, 1, 3):
+        cluster.submit(k)
+        cluster.advance(1500)
+    cluster.advance(5000)
+    assert [cluster.ordered(i) for i in (0, 1, 3)] == [4, 4, 4]
+    assert cluster.strikes == []
+
+
+def test_the_same_inputs_give_the_same_effects() -> None:
+    def run() -> list[bytes]:
+        cluster = Cluster(fast=True, seed=5)
+        said: list[bytes] = []
+        cluster.drop = lambda e: said.append(bytes([e.sender, e.to]) + e.message.encoding) or False
+        cluster.kill(3)
+        for k in range(6):
+            cluster.submit(k % 3)
+            cluster.advance(700)
+        cluster.start(3)
+        cluster.advance(5000)
+        return said
+
+    assert run() == run()
+
+
+def test_a_leader_proposes_on_its_own_higher_qc_and_not_on_the_one_in_the_tc() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(2, NewView(chain[1][1], None))
+    tc = world.forge.tc(3, {i: chain[0][1] for i in (1, 2, 3)})
+    world.replica.tree._nodes[chain[1][0].id] = replace(  # something to commit
+        world.replica.tree._nodes[chain[1][0].id], payload_height=2
+    )
+    world.hear(2, NewView(chain[0][1], tc))
+    proposals = [e.message for e in world.sent(Proposal) if isinstance(e.message, Proposal)]
+    assert proposals[0].block.header.view == 4
+    assert proposals[0].block.header.justify == chain[1][1]
+    assert proposals[0].entry_tc == tc
+
+
+def test_honest_replicas_strike_nobody() -> None:
+    cluster = Cluster(fast=True)
+    for k in range(10):
+        cluster.submit(k % 4)
+        cluster.advance(15)
+    cluster.advance(3000)
+    assert cluster.strikes == []
+    assert not [e for e in cluster.strikes if isinstance(e, Strike)]
+
+
+def test_a_qc_is_only_a_qc_of_this_epoch() -> None:
+    world = Alone()
+    _, qc = world.forge.chain([1])[0]
+    world.hear(1, NewView(replace(qc, epoch=2), None))
+    assert world.replica.view == 1
+    assert isinstance(qc, QC)

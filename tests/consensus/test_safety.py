@@ -1,0 +1,201 @@
+"""Every rule that stands before a signature, and that the record outlives a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from cluster import Cluster
+from forge import Forge
+from hotstuff.consensus import safety as safety_module
+from hotstuff.consensus.rules import Chained
+from hotstuff.consensus.safety import PROPOSAL_RULES, VOTE_RULES, Safety, SafetyRecord
+from hotstuff.errors import InvariantViolation
+from hotstuff.types.block import Header
+from hotstuff.types.encoding import ZERO_HASH
+
+
+class World:
+    """One signer in view 5, high_qc and lock at views 4 and 3 of one chain."""
+
+    def __init__(self) -> None:
+        cluster = Cluster(4, fast=True)
+        self.forge = Forge(cluster)
+        self.chain = self.forge.chain([1, 2, 3, 4])
+        self.qc = {0: self.forge.genesis} | {block.header.view: qc for block, qc in self.chain}
+        self.record = replace(
+            SafetyRecord.initial(cluster.context, passive=False), high_qc=self.qc[4], locked_qc=self.qc[3]
+        )
+        self.cluster = cluster
+
+    def safety(self, **changes: object) -> Safety:
+        member = self.cluster.members[1]
+        record = replace(self.record, **changes)
+        return Safety(1, self.cluster.context, Chained(), member.bls, member.node, record)
+
+    def header(self, view: int = 5, justify: int = 4) -> Header:
+        return self.forge.header(view, self.qc[justify], justify + 1)
+
+
+# What each rule alone refuses: (record, header) for which every other rule says yes.
+ALONE: dict[str, Callable[[World], tuple[Safety, Header]]] = {
+    "view_is_current": lambda w: (w.safety(), w.header(view=6)),
+    "view_not_voted": lambda w: (w.safety(voted_view=5), w.header()),
+    "view_not_timed_out": lambda w: (w.safety(timed_out_view=5), w.header()),
+    "view_not_proposed": lambda w: (w.safety(proposed_view=5), w.header()),
+    "lock_allows": lambda w: (w.safety(), w.header(justify=2)),
+    "not_passive": lambda w: (w.safety(passive=True), w.header()),
+}
+
+
+def test_a_good_proposal_gets_a_vote() -> None:
+    world = World()
+    safety = world.safety()
+    vote = safety.vote(world.header(), ZERO_HASH)
+    assert vote is not None
+    assert vote.view == 5
+    assert safety.record.voted_view == 5
+    assert safety.record.last_vote == vote
+
+
+@pytest.mark.parametrize("rule", VOTE_RULES, ids=lambda rule: rule.__name__)
+def test_vote_rule(rule: safety_module.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    safety, header = ALONE[rule.__name__](world)
+    assert safety.refusal(header) == rule.__name__
+    assert safety.vote(header, ZERO_HASH) is None
+    assert safety.record.last_vote is None
+    # The mutant without the rule votes: nothing else stands in its place.
+    monkeypatch.setattr(safety_module, "VOTE_RULES", tuple(r for r in VOTE_RULES if r is not rule))
+    assert safety.vote(header, ZERO_HASH) is not None
+
+
+@pytest.mark.parametrize("rule", PROPOSAL_RULES, ids=lambda rule: rule.__name__)
+def test_proposal_rule(rule: safety_module.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    safety, header = ALONE[rule.__name__](world)
+    assert safety.propose(header) is None
+    monkeypatch.setattr(safety_module, "PROPOSAL_RULES", tuple(r for r in PROPOSAL_RULES if r is not rule))
+    assert safety.propose(header) is not None
+
+
+def test_no_rule_is_missing() -> None:
+    assert {rule.__name__ for rule in VOTE_RULES} == {
+        "view_is_current",
+        "view_not_voted",
+        "view_not_timed_out",
+        "lock_allows",
+        "not_passive",
+    }
+    assert {rule.__name__ for rule in PROPOSAL_RULES} == {
+        "view_is_current",
+        "view_not_proposed",
+        "view_not_timed_out",
+        "not_passive",
+    }
+
+
+def test_one_vote_per_view_also_for_the_same_block() -> None:
+    world = World()
+    safety = world.safety()
+    assert safety.vote(world.header(), ZERO_HASH) is not None
+    assert safety.vote(world.header(), ZERO_HASH) is None
+    assert safety.vote(world.header(justify=3), ZERO_HASH) is None
+
+
+def test_a_view_is_closed_by_the_timeout() -> None:
+    world = World()
+    safety = world.safety()
+    assert safety.timeout() is not None
+    assert safety.vote(world.header(), ZERO_HASH) is None
+    assert safety.propose(world.header()) is None
+
+
+def test_a_timeout_is_the_same_bytes_again() -> None:
+    world = World()
+    safety = world.safety()
+    first = safety.timeout()
+    safety.learn(high_qc=world.qc[4])
+    assert safety.timeout() is first
+
+
+def test_a_timeout_reports_the_highest_qc_and_how_we_got_here() -> None:
+    world = World()
+    tc = world.forge.tc(5, {i: world.qc[4] for i in range(3)})
+    by_qc, by_tc = world.safety().timeout(), world.safety(high_tc=tc).timeout()
+    assert by_qc is not None
+    assert by_tc is not None
+    assert (by_qc.view, by_qc.high_qc, by_qc.prev_tc) == (5, world.qc[4], None)
+    assert (by_tc.view, by_tc.high_qc, by_tc.prev_tc) == (6, world.qc[4], tc)
+
+
+def test_a_lost_timeout_is_not_made_again_with_other_contents() -> None:
+    assert World().safety(timed_out_view=5).timeout() is None
+
+
+def test_a_passive_replica_signs_nothing() -> None:
+    world = World()
+    safety = world.safety(passive=True)
+    assert safety.timeout() is None
+    assert safety.vote(world.header(), ZERO_HASH) is None
+    assert safety.propose(world.header()) is None
+    with pytest.raises(InvariantViolation):
+        safety.sign_batch(1, b"d" * 32)
+
+
+def test_certificates_only_rise() -> None:
+    world = World()
+    safety = world.safety()
+    tc5 = world.forge.tc(5, {i: world.qc[4] for i in range(3)})
+    tc2 = world.forge.tc(2, {i: world.qc[1] for i in range(3)})
+    safety.learn(high_qc=world.qc[2], locked_qc=world.qc[1], high_tc=tc5)
+    safety.learn(high_tc=tc2)
+    assert safety.record == replace(world.record, high_tc=tc5)
+
+
+def test_a_qc_below_the_current_view_still_rises() -> None:
+    world = World()
+    tc = world.forge.tc(9, {i: world.qc[2] for i in range(3)})
+    safety = world.safety(high_qc=world.qc[2], high_tc=tc)
+    safety.learn(high_qc=world.qc[4])
+    assert safety.record.high_qc == world.qc[4]
+    assert safety.record.current_view == 10
+
+
+def test_current_view_follows_the_higher_of_both_certificates() -> None:
+    world = World()
+    tc = world.forge.tc(7, {i: world.qc[4] for i in range(3)})
+    assert world.record.current_view == 5
+    assert replace(world.record, high_tc=tc).current_view == 8
+
+
+def test_rejoining_closes_every_view_up_to_the_qc() -> None:
+    world = World()
+    safety = world.safety(passive=True)
+    safety.rejoin(world.qc[4])
+    record = safety.record
+    assert (record.voted_view, record.timed_out_view, record.proposed_view) == (4, 4, 4)
+    assert record.locked_qc == world.qc[4]
+    assert not record.passive
+    with pytest.raises(InvariantViolation):
+        safety.rejoin(world.qc[4])
+
+
+def test_rejoining_needs_a_qc_that_is_known() -> None:
+    world = World()
+    with pytest.raises(InvariantViolation):
+        world.safety(passive=True, high_qc=world.qc[3]).rejoin(world.qc[4])
+
+
+@pytest.mark.parametrize("passive", [False, True])
+def test_the_record_outlives_a_crash(passive: bool) -> None:
+    world = World()
+    tc = world.forge.tc(5, {i: world.qc[4] for i in range(3)})
+    safety = world.safety()
+    safety.vote(world.header(), ZERO_HASH)
+    safety.learn(high_tc=tc)
+    safety.timeout()
+    record = replace(safety.record, passive=passive, proposed_view=3)
+    assert SafetyRecord.decode(record.encode()) == record
+    assert SafetyRecord.decode(world.record.encode()) == world.record

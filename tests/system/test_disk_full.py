@@ -1,0 +1,103 @@
+"""One replica has no space left: it says so and keeps silent, the others go on, and it comes back by itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Load, MakeTestnet, Node, Testnet
+
+DISK_MIB = 48
+FILLER_MIB = 40
+FULL, SPACE = "disk full", "disk has space again"
+FULL_REPLICA = 2
+STILL_S = 3.0
+
+
+def mount_small_disk(node: Node) -> None:
+    """Puts the data directory on a tmpfs of `DISK_MIB`."""
+    prepared = node.home / "prepared"
+    node.data.rename(prepared)
+    node.data.mkdir(mode=0o700)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(node.data)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("cannot mount a tmpfs here")
+    shutil.copytree(prepared, node.data, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def small_disk(make_net: MakeTestnet) -> Iterator[tuple[Testnet, Path]]:
+    """A running network of which one replica has little space, and the file that takes most of it."""
+    net = make_net()
+    node = net.nodes[FULL_REPLICA]
+    try:
+        mount_small_disk(node)
+        filler = node.data / "filler"
+        with filler.open("wb") as file:
+            for _ in range(FILLER_MIB):
+                file.write(bytes(1 << 20))
+        net.start()
+        yield net, filler
+    finally:
+        if node.running:
+            node.kill()
+        subprocess.run(["umount", "--lazy", str(node.data)], capture_output=True, check=False)
+
+
+def fill_up(net: Testnet) -> Load:
+    """Load until the replica reports a full disk; the others go on."""
+    load = net.load(tx_bytes=20_000, pause_s=0.02)
+    net.wait("the disk is full", lambda: net.value(FULL_REPLICA, "disk_full"))
+    assert net.nodes[FULL_REPLICA].said(FULL)
+    load.wait_more()
+    return load
+
+
+def test_full_disk_stops_one_replica_until_there_is_space(small_disk: tuple[Testnet, Path]) -> None:
+    net, filler = small_disk
+    load = fill_up(net)
+    # Not voting: with one of the others gone there is no quorum.
+    net.kill(0)
+    net.wait_still(STILL_S)
+    assert net.value(FULL_REPLICA, "disk_full") is True
+    net.start(0)
+    load.wait_more()
+    load.stop()
+    filler.unlink()
+    node = net.nodes[FULL_REPLICA]
+    net.wait("it has seen the space", lambda: node.said(SPACE) and not net.value(FULL_REPLICA, "disk_full"))
+    net.wait_equal()
+    assert_votes_again(load)
+
+
+def test_storage_limit_stops_one_replica_until_it_is_raised(make_net: MakeTestnet) -> None:
+    """The limit holds for each part of the storage: bodies reach it long before votes and blocks do."""
+    net = make_net()
+    net.nodes[FULL_REPLICA].configure(storage_max_mib=64)
+    net.start()
+    load = net.load(frame_tx=8, tx_bytes=100_000, pause_s=0.02)
+    net.wait("the limit is reached", lambda: net.value(FULL_REPLICA, "disk_full"))
+    assert len(net.nodes[FULL_REPLICA].said(FULL)) == 1
+    load.wait_more()
+    net.kill(0)
+    net.wait_still(STILL_S)
+    assert net.value(FULL_REPLICA, "disk_full") is True
+    net.start(0)
+    load.wait_more()
+    load.stop()
+    net.stop(FULL_REPLICA)
+    net.nodes[FULL_REPLICA].configure(storage_max_mib=1024)
+    net.start(FULL_REPLICA)
+    net.wait_equal()
+    assert_votes_again(load)
+
+
+def assert_votes_again(load: Load) -> None:
+    load.net.kill(0)
+    load.resubmit()  # needs the one that was full
+    load.net.start(0)
+    load.net.wait_equal()
+    load.assert_all_kept()
