@@ -496,5 +496,3 @@ class Cluster:
     def views(self) -> list[int]:
         """Current view of each running replica."""
         return [replica.view for replica in self.replicas if replica is not None]
-
-

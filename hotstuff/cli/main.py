@@ -130,8 +130,9 @@ def replicas_of(home: Path) -> tuple[list[ReplicaAddress], bool]:
     from hotstuff.node.genesis import Genesis
 
     config = NodeConfig.load(home)
-    members = Genesis.load(config.genesis).validators.validators
-    entries = [(config.validators[member.node_key].client, member) for member in members]
+    members = Genesis.load(config.genesis).validators
+    config.require_members(members)
+    entries = [(config.validators[member.node_key].client, member) for member in members.validators]
     return [ReplicaAddress(*address, member.node_key, member.power) for address, member in entries], config.tls
 
 

@@ -99,6 +99,7 @@ class Client:
         self._pending: dict[int, _Pending] = {}
         self._next_seq = 1
         self._mistake: ConfigError | None = None
+        self._closed = False
         self.refused = 0
 
     # ---- life
@@ -108,6 +109,7 @@ class Client:
 
         Raises `NotConnected`, and `ConfigError` if an address cannot be used as asked.
         """
+        self._closed = False
         self._tasks = [asyncio.create_task(self._stay_connected(i)) for i in range(len(self._replicas))]
         try:
             await asyncio.wait_for(self._until_enough(), timeout_s)
@@ -121,6 +123,7 @@ class Client:
 
     async def close(self) -> None:
         """Ends all connections; what was pending fails with `NotConnected`."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -242,6 +245,7 @@ class Client:
     async def _stay_connected(self, index: int) -> None:
         delay_s = RECONNECT_MIN_S
         replica = self._replicas[index]
+        # Before Python 3.12, a cancellation that meets the end of connecting is lost: hence `_closed`.
         while True:
             lost = asyncio.Event()
 
@@ -257,6 +261,9 @@ class Client:
                     on_lost=on_lost,
                     tls=self._tls,
                 )
+                if self._closed:
+                    conn.close("client closed")
+                    return
                 conn.send(ClientKind.HELLO, self.client_id)
                 self._conns[index] = conn
                 self._changed.set()
@@ -264,7 +271,8 @@ class Client:
                 await lost.wait()
                 self._conns.pop(index, None)
             except NotConnected:
-                pass
+                if self._closed:
+                    return
             except ConfigError as error:
                 self._mistake = error
                 self._changed.set()

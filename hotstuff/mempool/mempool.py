@@ -388,6 +388,8 @@ class Mempool:
         limit = MAX_WANTED if committed else MAX_WANTED // 2
         for ref in refs:
             slot = self._lanes[ref.author].slot(ref.seq)
+            if committed and ref in self._wanted:
+                self._wanted[ref].committed = True  # from now on it is not given up
             if ref in self._wanted or len(self._wanted) >= limit or slot is None or ref.digest in slot.storing:
                 continue
             likely = [ref.author, *slot.ackers(ref)]

@@ -8,8 +8,9 @@ from pathlib import Path
 from hotstuff.consensus.replica import Timing
 from hotstuff.errors import ConfigError
 from hotstuff.mempool.mempool import MempoolConfig
+from hotstuff.network.sockets import require_loopback
 from hotstuff.node.files import Fields, parse_address, parse_hex, read_json
-from hotstuff.types.validators import NODE_KEY_BYTES
+from hotstuff.types.validators import NODE_KEY_BYTES, ValidatorSet
 
 CONFIG_FILE = "config.json"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -29,6 +30,7 @@ class PeerEntry:
 class NodeConfig:
     """Everything an operator can set. Paths are absolute; the file gives them relative to itself."""
 
+    path: Path
     genesis: Path
     keys: Path
     data: Path
@@ -68,6 +70,7 @@ class NodeConfig:
             author_quota_bytes=fields.integer("author_quota_mib", 64, 16, 4096) * 1024 * 1024,
         )
         config = cls(
+            path=path,
             genesis=path.parent / _read_path(fields, "genesis", "genesis.json"),
             keys=path.parent / _read_path(fields, "keys", "keys.json"),
             data=path.parent / _read_path(fields, "data", "data"),
@@ -82,7 +85,16 @@ class NodeConfig:
             log_level=fields.optional("log_level", str, "info", " or ".join(LOG_LEVELS), lambda v: v in LOG_LEVELS),
         )
         fields.finish(KNOWN_FIELDS)
+        if not config.tls:
+            _require_loopback(config, fields)
         return config
+
+    def require_members(self, members: ValidatorSet) -> None:
+        """Raises `ConfigError` unless there is an entry for each of these validators and for nobody else."""
+        for key in self.validators.keys() ^ {validator.node_key for validator in members.validators}:
+            problem = "a node key that is not in the genesis" if key in self.validators else "no entry for this key"
+            field = f"{self.path}: validators[{key.hex()}]"
+            raise ConfigError(field, problem, "exactly the validators of the genesis")
 
 
 KNOWN_FIELDS = (
@@ -110,12 +122,26 @@ def _read_path(fields: Fields, field: str, default: str) -> str:
     return fields.optional(field, str, default, "a path", lambda v: v != "" and "\0" not in v)
 
 
+def _require_loopback(config: NodeConfig, fields: Fields) -> None:
+    addresses = {"peer_bind": config.peer_bind, "client_bind": config.client_bind}
+    for key, entry in config.validators.items():
+        where = _entry_name(key.hex())
+        addresses |= {f"{where}: peer": entry.peer, f"{where}: client": entry.client}
+    for field, address in addresses.items():
+        if address is not None:
+            require_loopback(fields.name(field), address[0])
+
+
+def _entry_name(key: str) -> str:
+    return f"validators[{key[:16]}…]"
+
+
 def _read_validators(fields: Fields) -> dict[bytes, PeerEntry]:
     entries = fields.take("validators", dict, 'an object {node key: {"peer": host:port, "client": host:port}}')
     found: dict[bytes, PeerEntry] = {}
     used: dict[Address, str] = {}
     for key, value in entries.items():
-        where = fields.name(f"validators[{key[:16]}…]")
+        where = fields.name(_entry_name(key))
         entry = Fields(value, where)
         addresses = []
         for field in ("peer", "client"):

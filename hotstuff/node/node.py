@@ -63,10 +63,7 @@ class Home:
             raise ConfigError(str(config.keys), keys.bls.public_key().to_bytes().hex(), "a validator of the genesis")
         if genesis.validators.validators[index].node_key != keys.node.public_key():
             raise ConfigError(str(config.keys), "two keys of different validators", "both keys of one validator")
-        members = {validator.node_key for validator in genesis.validators.validators}
-        for key in config.validators.keys() ^ members:
-            problem = "a node key that is not in the genesis" if key in config.validators else "no entry for this key"
-            raise ConfigError(f"{path}: validators[{key.hex()}]", problem, "exactly the validators of the genesis")
+        config.require_members(genesis.validators)
         return cls(config, genesis, keys, index)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cluster import Cluster
+
 from hotstuff.consensus.collector import VoteSlot
 from hotstuff.consensus.effects import Share
 from hotstuff.types.block import BatchRef, Block, Header, payload_root

@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from cluster import Cluster
 from forge import Forge
+
 from hotstuff.consensus.collector import DISTRUST_PATIENCE_US, DISTRUST_VIEWS, VOTE_WINDOW_VIEWS, Collector
 from hotstuff.consensus.effects import Collect, Collected, Effect, Strike
 from hotstuff.types.certificates import QC, TC

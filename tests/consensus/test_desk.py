@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from cluster import Cluster
 from forge import Forge
+
 from hotstuff.consensus import desk as desk_module
 from hotstuff.consensus.desk import MAX_WAITING_PER_PEER, Desk, item_key
 from hotstuff.consensus.effects import Check, Effect, Report, Strike
@@ -19,7 +20,7 @@ class World:
         self.effects: list[Effect] = []
         self.desk = Desk(self.effects)
         self.qc = self.forge.qc(1, b"i" * 32)
-        self.tc = self.forge.tc(2, {i: self.qc for i in range(3)})
+        self.tc = self.forge.tc(2, dict.fromkeys(range(3), self.qc))
         self.message = NewView(self.qc, self.tc)
 
     def checks(self) -> list[Check]:

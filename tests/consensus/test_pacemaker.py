@@ -7,7 +7,10 @@ from hotstuff.consensus.pacemaker import (
     BACKOFF_STEPS_MAX,
     GROWTH_1024,
     REBROADCAST_MAX_US,
+    SUSPECT_DIVISOR,
+    SUSPECT_PARDON_TURNS,
     Pacemaker,
+    Suspects,
 )
 
 BASE = 1_000_000
@@ -71,3 +74,28 @@ def test_a_timeout_is_sent_again_soon_whatever_the_backoff() -> None:
     long.timed_out(0, 5)
     assert (short.view_deadline_us, short.rebroadcast_us) == (None, 5 + BASE)
     assert long.rebroadcast_us == 5 + REBROADCAST_MAX_US
+
+
+def test_a_suspect_gets_less_time_while_commits_go_on_and_the_whole_time_otherwise() -> None:
+    first = 3 + BACKOFF_SLACK_VIEWS
+    assert at(first).timeout_us(0, suspect=True) == BASE // SUSPECT_DIVISOR
+    assert at(first + 1).timeout_us(0, suspect=True) == at(first + 1).timeout_us(0)
+
+
+def test_a_leader_is_suspect_from_a_failed_view_to_a_certified_one() -> None:
+    suspects = Suspects(4)
+    view = 4 * SUSPECT_PARDON_TURNS + 4
+    assert not suspects.suspect(2, view)
+    suspects.failed(2)
+    assert suspects.suspect(2, view)
+    assert not suspects.suspect(1, view)
+    suspects.succeeded(2)
+    assert not suspects.suspect(2, view)
+
+
+def test_a_suspect_gets_the_whole_time_now_and_then_so_that_it_can_clear_itself() -> None:
+    suspects = Suspects(4)
+    suspects.failed(2)
+    turns = [suspects.suspect(2, 4 * turn + 2) for turn in range(2 * SUSPECT_PARDON_TURNS)]
+    assert turns.count(False) == 2
+    assert turns[0] is turns[SUSPECT_PARDON_TURNS] is False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster
 from forge import Forge
+
 from hotstuff.consensus.rules import Chained
 from hotstuff.consensus.tree import BlockTree, Node
 from hotstuff.types.encoding import ZERO_HASH

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from cluster import Cluster
 from forge import Forge
+
 from hotstuff.consensus import safety as safety_module
 from hotstuff.consensus.rules import Chained
 from hotstuff.consensus.safety import PROPOSAL_RULES, VOTE_RULES, Safety, SafetyRecord
@@ -122,7 +123,7 @@ def test_a_timeout_is_the_same_bytes_again() -> None:
 
 def test_a_timeout_reports_the_highest_qc_and_how_we_got_here() -> None:
     world = World()
-    tc = world.forge.tc(5, {i: world.qc[4] for i in range(3)})
+    tc = world.forge.tc(5, dict.fromkeys(range(3), world.qc[4]))
     by_qc, by_tc = world.safety().timeout(), world.safety(high_tc=tc).timeout()
     assert by_qc is not None
     assert by_tc is not None
@@ -147,8 +148,8 @@ def test_a_passive_replica_signs_nothing() -> None:
 def test_certificates_only_rise() -> None:
     world = World()
     safety = world.safety()
-    tc5 = world.forge.tc(5, {i: world.qc[4] for i in range(3)})
-    tc2 = world.forge.tc(2, {i: world.qc[1] for i in range(3)})
+    tc5 = world.forge.tc(5, dict.fromkeys(range(3), world.qc[4]))
+    tc2 = world.forge.tc(2, dict.fromkeys(range(3), world.qc[1]))
     safety.learn(high_qc=world.qc[2], locked_qc=world.qc[1], high_tc=tc5)
     safety.learn(high_tc=tc2)
     assert safety.record == replace(world.record, high_tc=tc5)
@@ -156,7 +157,7 @@ def test_certificates_only_rise() -> None:
 
 def test_a_qc_below_the_current_view_still_rises() -> None:
     world = World()
-    tc = world.forge.tc(9, {i: world.qc[2] for i in range(3)})
+    tc = world.forge.tc(9, dict.fromkeys(range(3), world.qc[2]))
     safety = world.safety(high_qc=world.qc[2], high_tc=tc)
     safety.learn(high_qc=world.qc[4])
     assert safety.record.high_qc == world.qc[4]
@@ -165,7 +166,7 @@ def test_a_qc_below_the_current_view_still_rises() -> None:
 
 def test_current_view_follows_the_higher_of_both_certificates() -> None:
     world = World()
-    tc = world.forge.tc(7, {i: world.qc[4] for i in range(3)})
+    tc = world.forge.tc(7, dict.fromkeys(range(3), world.qc[4]))
     assert world.record.current_view == 5
     assert replace(world.record, high_tc=tc).current_view == 8
 
@@ -191,7 +192,7 @@ def test_rejoining_needs_a_qc_that_is_known() -> None:
 @pytest.mark.parametrize("passive", [False, True])
 def test_the_record_outlives_a_crash(passive: bool) -> None:
     world = World()
-    tc = world.forge.tc(5, {i: world.qc[4] for i in range(3)})
+    tc = world.forge.tc(5, dict.fromkeys(range(3), world.qc[4]))
     safety = world.safety()
     safety.vote(world.header(), ZERO_HASH)
     safety.learn(high_tc=tc)

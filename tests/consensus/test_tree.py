@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster import Cluster
 from forge import Forge, ref
+
 from hotstuff.consensus import tree as tree_module
 from hotstuff.consensus.tree import BlockTree, Node
 from hotstuff.errors import InvariantViolation

@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 from cluster import Cluster
 from forge import Forge
+
 from hotstuff import native
 from hotstuff.consensus.verifier import Verifier
 from hotstuff.types.batch import Batch
@@ -114,8 +115,8 @@ TC_MUTANTS: dict[str, Callable[[TC], TC]] = {
     "bitmap too long": lambda tc: replace(tc, groups=(tc.groups[0], TimeoutGroup(2, b"\x0a\x00"))),
     "signature changed": lambda tc: replace(tc, signature=bytes(96)),
     "below a quorum": lambda tc: forge().tc(5, {0: tc.high_qc, 1: tc.high_qc}),
-    "reports its own view": lambda tc: forge().tc(3, {i: tc.high_qc for i in range(3)}),
-    "reports a higher view": lambda tc: forge().tc(2, {i: tc.high_qc for i in range(3)}),
+    "reports its own view": lambda tc: forge().tc(3, dict.fromkeys(range(3), tc.high_qc)),
+    "reports a higher view": lambda tc: forge().tc(2, dict.fromkeys(range(3), tc.high_qc)),
 }
 
 
@@ -131,8 +132,8 @@ def test_tc_mutant(mutant: str) -> None:
 
 def test_five_replicas_need_four_timeouts() -> None:
     f = forge(5)
-    assert not check(f.tc(1, {i: f.genesis for i in range(3)}), f)
-    assert check(f.tc(1, {i: f.genesis for i in range(4)}), f)
+    assert not check(f.tc(1, dict.fromkeys(range(3), f.genesis)), f)
+    assert check(f.tc(1, dict.fromkeys(range(4), f.genesis)), f)
 
 
 def test_a_proposal_is_signed_by_its_proposer() -> None:

@@ -33,6 +33,12 @@ INTEGERS = {
 WITH = {"view_timeout_ms": {"spread_ms": 1}, "spread_ms": {"view_timeout_ms": 600_000}}
 
 
+LOCAL = {
+    KEY_A: {"peer": "127.0.0.1:7100", "client": "127.0.0.1:7101"},
+    KEY_B: {"peer": "[::1]:7100", "client": "localhost:7101"},
+}
+
+
 def load(home: Path, **fields: Any) -> NodeConfig:
     content = {"validators": VALIDATORS, **fields}
     write(home / "config.json", {key: value for key, value in content.items() if value is not ...})
@@ -99,9 +105,18 @@ def test_fetch_retry_is_for_blocks_and_bodies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["tls", "fsync"])
 def test_booleans(tmp_path: Path, field: str) -> None:
-    assert getattr(load(tmp_path, **{field: False}), field) is False
+    assert getattr(load(tmp_path, **{field: False, "validators": LOCAL}), field) is False
     for wrong in (0, 1, "false", None):
         assert refused(tmp_path, **{field: wrong}) == f"{field}: got {wrong!r}, allowed: true or false"
+
+
+def test_plain_tcp_stays_on_this_machine(tmp_path: Path) -> None:
+    assert not load(tmp_path, tls=False, validators=LOCAL, peer_bind="127.0.0.1:1", client_bind="[::1]:2").tls
+    start = f"validators[{KEY_A[:16]}…]: peer: got '10.0.0.1', allowed: a loopback"
+    assert refused(tmp_path, tls=False).startswith(start)
+    for field in ("peer_bind", "client_bind"):
+        text = refused(tmp_path, tls=False, validators=LOCAL, **{field: "0.0.0.0:7100"})
+        assert text.startswith(f"{field}: got '0.0.0.0', allowed: a loopback")
 
 
 def test_log_levels(tmp_path: Path) -> None:

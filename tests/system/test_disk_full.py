@@ -47,30 +47,18 @@ def small_disk(make_net: MakeTestnet) -> Iterator[tuple[Testnet, Path]]:
         subprocess.run(["umount", "--lazy", str(node.data)], capture_output=True, check=False)
 
 
-def fill_up(net: Testnet) -> Load:
-    """Load until the replica reports a full disk; the others go on."""
-    load = net.load(tx_bytes=20_000, pause_s=0.02)
-    net.wait("the disk is full", lambda: net.value(FULL_REPLICA, "disk_full"))
-    assert net.nodes[FULL_REPLICA].said(FULL)
-    load.wait_more()
-    return load
-
-
 def test_full_disk_stops_one_replica_until_there_is_space(small_disk: tuple[Testnet, Path]) -> None:
     net, filler = small_disk
-    load = fill_up(net)
-    # Not voting: with one of the others gone there is no quorum.
-    net.kill(0)
-    net.wait_still(STILL_S)
-    assert net.value(FULL_REPLICA, "disk_full") is True
-    net.start(0)
-    load.wait_more()
+    load = net.load(tx_bytes=20_000, pause_s=0.02)
+    net.wait("the disk is full", lambda: net.value(FULL_REPLICA, "disk_full"))
+    assert_silent(load)
     load.stop()
     filler.unlink()
     node = net.nodes[FULL_REPLICA]
     net.wait("it has seen the space", lambda: node.said(SPACE) and not net.value(FULL_REPLICA, "disk_full"))
     net.wait_equal()
-    assert_votes_again(load)
+    assert_votes_again(net)
+    load.assert_all_kept(others=1)
 
 
 def test_storage_limit_stops_one_replica_until_it_is_raised(make_net: MakeTestnet) -> None:
@@ -78,26 +66,35 @@ def test_storage_limit_stops_one_replica_until_it_is_raised(make_net: MakeTestne
     net = make_net()
     net.nodes[FULL_REPLICA].configure(storage_max_mib=64)
     net.start()
-    load = net.load(frame_tx=8, tx_bytes=100_000, pause_s=0.02)
+    load = net.load(frame_tx=4, tx_bytes=100_000, pause_s=0.02)
     net.wait("the limit is reached", lambda: net.value(FULL_REPLICA, "disk_full"))
-    assert len(net.nodes[FULL_REPLICA].said(FULL)) == 1
+    assert_silent(load)
+    load.stop()
+    net.stop(FULL_REPLICA)
+    net.nodes[FULL_REPLICA].configure(storage_max_mib=1024)
+    net.start(FULL_REPLICA)
+    net.wait_equal()
+    assert_votes_again(net)
+    load.assert_on_disk(net.stop_and_compare(net.height(FULL_REPLICA)))
+
+
+def assert_silent(load: Load) -> None:
+    """The full replica has said so, once; the others go on; with one of them gone there is no quorum."""
+    net, node = load.net, load.net.nodes[FULL_REPLICA]
+    assert len(node.said(FULL)) == 1
     load.wait_more()
     net.kill(0)
     net.wait_still(STILL_S)
     assert net.value(FULL_REPLICA, "disk_full") is True
     net.start(0)
     load.wait_more()
-    load.stop()
-    net.stop(FULL_REPLICA)
-    net.nodes[FULL_REPLICA].configure(storage_max_mib=1024)
-    net.start(FULL_REPLICA)
+    assert len(node.said(FULL)) == 1
+    assert not node.said(SPACE)
+
+
+def assert_votes_again(net: Testnet) -> None:
+    """With one of the others gone, a quorum needs the replica that was full."""
+    net.kill(0)
+    assert net.submit(b"needs the one that was full").fresh == 1
+    net.start(0)
     net.wait_equal()
-    assert_votes_again(load)
-
-
-def assert_votes_again(load: Load) -> None:
-    load.net.kill(0)
-    load.resubmit()  # needs the one that was full
-    load.net.start(0)
-    load.net.wait_equal()
-    load.assert_all_kept()
