@@ -13,7 +13,8 @@ HotstuffError
 │   └── StorageFailed     write or sync failed: what is on disk is unknown, the node must stop
 ├── ClientError           what a caller of the client library sees
 │   ├── RequestTimeout    no f+1 matching answers in time: the outcome is unknown
-│   └── NotConnected      no replica could be reached
+│   ├── NotConnected      no replica could be reached
+│   └── TooManyGaps       not executed: too many earlier requests of this client never arrived
 └── InvariantViolation    our own bug or more faults than tolerated: stop loudly, stay stopped
 """
 
@@ -83,6 +84,13 @@ class RequestTimeout(ClientError):
 
 class NotConnected(ClientError):
     """No replica could be reached."""
+
+
+class TooManyGaps(ClientError):
+    """The replicas did not execute the transactions: too many earlier numbers of this client are still missing.
+
+    That happens after many requests whose outcome is unknown. Go on with a new client id.
+    """
 
 
 class InvariantViolation(HotstuffError):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from hotstuff.types.encoding import U32, U64, Buffer, Reader, decode_all
 
-# Gaps that a client may leave open. Beyond that the lowest one is closed: what is missing in it will not be executed.
+# Gaps that a client may leave open: frames it has under way, and earlier ones that never came. What would open one
+# more is not executed, and its answer says so; closing a gap instead would leave numbers in doubt for ever.
 MAX_GAPS = 64
 # Clients remembered; the one that has been silent longest is forgotten first (about 100 bytes each).
 MAX_SESSIONS = 200_000
@@ -32,8 +33,11 @@ class Session:
     spans: list[Span] = field(default_factory=list)
     touched: int = 0
 
-    def take(self, first: int, count: int) -> list[Span]:
-        """Marks [first, first + count) as executed; returns the parts that were not before, ascending."""
+    def take(self, first: int, count: int) -> list[Span] | None:
+        """Marks [first, first + count) as executed; returns the parts that were not before, ascending.
+
+        None: that would open too many gaps, so nothing of it is executed, now or before.
+        """
         stop = first + count
         fresh: list[Span] = []
         at = max(first, self.floor)
@@ -43,22 +47,24 @@ class Session:
             at = max(at, end)
         if at < stop:
             fresh.append((at, stop))
-        if fresh:
-            self._settle([*self.spans, *fresh])
+        floor, spans = self._merged([*self.spans, *fresh])
+        if len(spans) > MAX_GAPS:
+            return None
+        self.floor, self.spans = floor, spans
         return fresh
 
-    def _settle(self, spans: list[Span]) -> None:
+    def _merged(self, spans: list[Span]) -> tuple[int, list[Span]]:
+        """Floor and spans after these, as few as possible."""
+        floor = self.floor
         merged: list[Span] = []
         for start, end in sorted(spans):
-            if start <= self.floor:
-                self.floor = max(self.floor, end)
+            if start <= floor:
+                floor = max(floor, end)
             elif merged and start <= merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(merged[-1][1], end))
             else:
                 merged.append((start, end))
-        while len(merged) > MAX_GAPS:
-            self.floor = merged.pop(0)[1]
-        self.spans = merged
+        return floor, merged
 
     def encode(self) -> bytes:
         """floor u64 | touched u64 | count u32 | spans (u64, u64)."""
@@ -89,8 +95,8 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._table)
 
-    def take(self, client_id: bytes, first: int, count: int) -> list[Span]:
-        """Marks a client's numbers as executed; returns the parts that were not before."""
+    def take(self, client_id: bytes, first: int, count: int) -> list[Span] | None:
+        """Marks a client's numbers as executed; returns the parts that were not before, None if refused."""
         self._clock += 1
         session = self._table.get(client_id)
         if session is None:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from hotstuff import native
-from hotstuff.errors import ConfigError, InvalidMessage, NotConnected, RequestTimeout
+from hotstuff.app.sessions import MAX_GAPS
+from hotstuff.errors import ConfigError, InvalidMessage, NotConnected, RequestTimeout, TooManyGaps
 from hotstuff.network import Body, ClientLimits, FrameProtocol, connect_client
 from hotstuff.types.client import Answer, ClientKind, Refused, decode_answers
 
@@ -98,8 +99,10 @@ class Client:
         self._changed = asyncio.Event()
         self._pending: dict[int, _Pending] = {}
         self._next_seq = 1
+        self._turns = asyncio.Semaphore(MAX_GAPS)
         self._mistake: ConfigError | None = None
         self._closed = False
+        self._open: set[asyncio.Event] = set()
         self.refused = 0
 
     # ---- life
@@ -136,6 +139,9 @@ class Client:
             if not pending.done.done():
                 pending.done.set_exception(NotConnected("the client was closed"))
                 pending.done.exception()  # the caller may be gone already
+        # The loop may be closed right after this; a transport that is still shutting down would make that fail.
+        while self._open:
+            await next(iter(self._open)).wait()
 
     async def __aenter__(self) -> Client:
         await self.start()
@@ -151,9 +157,22 @@ class Client:
     async def submit(self, transactions: Sequence[bytes], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Receipt:
         """Sends transactions together and waits until they are committed and executed.
 
-        Raises `ValueError` for what no replica would take, and `RequestTimeout` if f+1 matching answers did not come:
-        then the outcome is unknown.
+        At most `MAX_GAPS` calls are under way at a time; more wait for their turn. Raises `ValueError` for what no
+        replica would take, `RequestTimeout` if f+1 matching answers did not come (then the outcome is unknown), and
+        `TooManyGaps` after too many of those.
         """
+        try:
+            await asyncio.wait_for(self._turns.acquire(), timeout_s)
+        except asyncio.TimeoutError:
+            raise RequestTimeout(f"not sent: {MAX_GAPS} requests before it had no answer in {timeout_s} s") from None
+        try:
+            return await self._submit(transactions, timeout_s)
+        finally:
+            self._turns.release()
+
+    async def _submit(self, transactions: Sequence[bytes], timeout_s: float) -> Receipt:
+        if self._closed:
+            raise NotConnected("the client was closed")
         frame = native.build_frame(self.client_id, self._next_seq, transactions)
         limit = ClientLimits().max_frame_bytes - 1
         if len(frame) > limit:
@@ -174,6 +193,8 @@ class Client:
             del self._pending[first_seq]
             if pending.retry is not None:
                 pending.retry.cancel()
+        if not answer.executed:
+            raise TooManyGaps(f"transactions from {first_seq} on were not executed: start again with a new client id")
         return Receipt(first_seq, answer.count, answer.height, answer.state, answer.fresh)
 
     @property
@@ -251,6 +272,7 @@ class Client:
 
             def on_lost(_reason: str, lost: asyncio.Event = lost) -> None:
                 lost.set()
+                self._open.discard(lost)
 
             try:
                 conn = await connect_client(
@@ -261,6 +283,7 @@ class Client:
                     on_lost=on_lost,
                     tls=self._tls,
                 )
+                self._open.add(lost)
                 if self._closed:
                     conn.close("client closed")
                     return

@@ -21,7 +21,10 @@ async def fetch_status(replica: ReplicaAddress, *, tls: bool = True, timeout_s: 
         if kind == ClientKind.STATUS and not answer.done():
             answer.set_result(bytes(body))
 
+    lost = asyncio.Event()
+
     def on_lost(reason: str) -> None:
+        lost.set()
         if not answer.done():
             answer.set_exception(NotConnected(f"{replica.host}:{replica.port}: {reason}"))
 
@@ -40,3 +43,4 @@ async def fetch_status(replica: ReplicaAddress, *, tls: bool = True, timeout_s: 
         raise NotConnected(f"{replica.host}:{replica.port}: its status is not JSON") from None
     finally:
         conn.close("done")
+        await lost.wait()  # at most a second: the loop may be closed right after this

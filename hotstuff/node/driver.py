@@ -306,12 +306,17 @@ class Driver:
 
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], T], done: Callable[[T], None]) -> None:
         def finished(result: asyncio.Future[T]) -> None:
-            if self._stopped or result.cancelled():
+            if result.cancelled():
+                return
+            error = result.exception()  # looked at also when stopped, or asyncio reports it as forgotten
+            if self._stopped:
                 return
             try:
+                if error is not None:
+                    raise error
                 done(result.result())
-            except Exception as error:
-                self._fail(error)
+            except Exception as failure:
+                self._fail(failure)
 
         self._loop.run_in_executor(pool, work).add_done_callback(finished)
 

@@ -54,12 +54,14 @@ class Executor:
         """Frame by frame: Python runs for each frame, native code for each transaction."""
         for frame in batch.frames:
             fresh = 0
-            for start, stop in self._sessions.take(frame.client_id, frame.first_seq, frame.count):
+            spans = self._sessions.take(frame.client_id, frame.first_seq, frame.count)
+            for start, stop in spans or ():
                 count = stop - start
                 offset = start - frame.first_seq
                 whole = count == frame.count
                 root = frame.root if whole else native.slice_root(batch.body, frame, offset, offset + count)
                 self._log.execute(root, count)
                 fresh += count
-            answer = Answer(frame.first_seq, frame.count, fresh, height, self._log.state)
+            executed = spans is not None
+            answer = Answer(frame.first_seq, frame.count, fresh, height, self._log.state, executed)
             yield ClientAnswer(frame.client_id, answer)

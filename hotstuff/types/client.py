@@ -36,6 +36,7 @@ class Refusal(enum.IntEnum):
 class Answer:
     """A frame was executed: `fresh` of its `count` transactions now, the others before.
 
+    Or it was ordered and not `executed`, because the client has left too many gaps in its numbers.
     `height` and `state` (32 B, the running hash after this frame) are the same at every honest replica, so f+1 equal
     answers include an honest one.
     """
@@ -45,19 +46,20 @@ class Answer:
     fresh: int
     height: int
     state: bytes
+    executed: bool = True
 
-    ENCODED_BYTES = 8 + 4 + 4 + 8 + 32
+    ENCODED_BYTES = 8 + 4 + 4 + 8 + 32 + 1
 
     @property
     def encoding(self) -> bytes:
-        """first_seq u64 | count u32 | fresh u32 | height u64 | state 32."""
+        """first_seq u64 | count u32 | fresh u32 | height u64 | state 32 | executed u8."""
         numbers = U64.pack(self.first_seq) + U32.pack(self.count) + U32.pack(self.fresh)
-        return numbers + U64.pack(self.height) + self.state
+        return numbers + U64.pack(self.height) + self.state + U8.pack(self.executed)
 
     @classmethod
     def read(cls, reader: Reader) -> Answer:
         """Reads one answer."""
-        return cls(reader.counter(), reader.u32(), reader.u32(), reader.counter(), reader.hash())
+        return cls(reader.counter(), reader.u32(), reader.u32(), reader.counter(), reader.hash(), reader.flag())
 
 
 def encode_answers(answers: Sequence[Answer]) -> bytes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from fake_replicas import STATE, FakeReplica, answer, connected, replicas
 from network_helpers import run, until
 
+from hotstuff.app.sessions import MAX_GAPS
 from hotstuff.client import Client, Receipt, ReplicaAddress
 from hotstuff.client import client as module
-from hotstuff.errors import ConfigError, NotConnected, RequestTimeout
+from hotstuff.errors import ConfigError, NotConnected, RequestTimeout, TooManyGaps
 from hotstuff.network import ClientLimits
 from hotstuff.types.client import ClientKind, Refusal, encode_answers
 
@@ -23,9 +25,9 @@ def submit(client: Client, *transactions: bytes, timeout_s: float = 20) -> async
 
 async def ping(client: Client, fakes: list[FakeReplica]) -> None:
     """Until everything that was said before has been read: replicas say one thing more, which decides it."""
+    first = client._next_seq
     task = submit(client)
-    await until(lambda: any(fake.frames for fake in fakes))
-    first = max(number for fake in fakes for number in fake.numbers)
+    await until(lambda: any(first in fake.numbers for fake in fakes))
     for fake in fakes:
         fake.answer(answer(first, height=99))
     await task
@@ -141,6 +143,44 @@ def test_frames_under_way_together() -> None:
     run(main)
 
 
+def test_no_more_frames_under_way_than_gaps_may_be_open() -> None:
+    async def main() -> None:
+        async with replicas(4) as fakes, connected(fakes) as client:
+            tasks = [submit(client) for _ in range(MAX_GAPS + 2)]
+            await until(lambda: len(fakes[0].frames) == MAX_GAPS)
+            with pytest.raises(RequestTimeout, match=r"^not sent: 64 requests before it had no answer in 0\.01 s$"):
+                await client.submit([b"x"], timeout_s=0.01)
+            for fake in fakes:
+                fake.answer(answer(MAX_GAPS))
+            await until(lambda: len(fakes[0].frames) == MAX_GAPS + 1)
+            for fake in fakes:
+                fake.answer(*(answer(first) for first in range(1, MAX_GAPS + 2)))
+            await until(lambda: len(fakes[0].frames) == MAX_GAPS + 2)
+            for fake in fakes:
+                fake.answer(answer(MAX_GAPS + 2))
+            receipts = await asyncio.gather(*tasks)
+            assert [receipt.first_seq for receipt in receipts] == list(range(1, MAX_GAPS + 3))
+
+    run(main)
+
+
+def test_what_was_ordered_and_not_executed_is_no_receipt() -> None:
+    async def main() -> None:
+        async with replicas(4) as fakes, connected(fakes) as client:
+            task = submit(client)
+            await until(lambda: fakes[0].frames)
+            no = dataclasses.replace(answer(1, fresh=0), executed=False)
+            fakes[0].answer(no)
+            fakes[1].answer(answer(1, fresh=0))
+            await ping(client, fakes)
+            assert not task.done()
+            fakes[2].answer(no)
+            with pytest.raises(TooManyGaps, match="transactions from 1 on were not executed"):
+                await task
+
+    run(main)
+
+
 def test_answers_nobody_waits_for_are_ignored() -> None:
     async def main() -> None:
         async with replicas(4) as fakes, connected(fakes) as client:
@@ -247,10 +287,12 @@ def test_refusals_of_others_change_nothing() -> None:
         async with replicas(4) as fakes, connected(fakes, retry_s=NEVER_S) as client:
             task = submit(client)
             await until(lambda: fakes[0].frames)
+            planned = client._pending[1].retry
             for fake in fakes[1:]:
                 fake.refuse(1, 0)
             await ping(client, fakes)
-            assert fakes[0].numbers.count(1) == 1
+            await until(lambda: client.refused == 3)
+            assert client._pending[1].retry is planned
             for fake in fakes:
                 fake.answer(answer(1))
             await task
@@ -409,6 +451,22 @@ def test_close_fails_what_is_pending() -> None:
             assert (client._pending, client.connected) == ({}, 0)
             await until(lambda: all(fake.lost == 1 for fake in fakes))
             await client.close()
+
+    run(main)
+
+
+def test_close_fails_what_waits_for_its_turn_and_what_comes_later() -> None:
+    async def main() -> None:
+        async with replicas(4) as fakes:
+            async with connected(fakes) as client:
+                tasks = [submit(client, timeout_s=NEVER_S) for _ in range(MAX_GAPS + 3)]
+                await until(lambda: len(fakes[0].frames) == MAX_GAPS)
+            for task in tasks:
+                with pytest.raises(NotConnected, match="the client was closed"):
+                    await asyncio.wait_for(task, 5)
+            with pytest.raises(NotConnected, match="the client was closed"):
+                await asyncio.wait_for(client.submit([b"x"]), 5)
+            assert client._pending == {}
 
     run(main)
 

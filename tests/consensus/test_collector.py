@@ -242,6 +242,16 @@ def test_timeouts_become_a_tc_with_the_highest_qc_reported() -> None:
     assert world.forge.cluster.verifier.check(tc)
 
 
+def test_the_first_timeout_of_a_signer_counts_and_is_not_replaced() -> None:
+    world = World()
+    low, high = world.forge.qc(2, OTHER), world.forge.qc(3, ID)
+    world.collector.add_timeout(world.forge.timeout(0, 5, low), 5)
+    world.collector.add_timeout(world.forge.timeout(0, 5, high), 5)
+    for signer in (1, 2):
+        world.collector.add_timeout(world.forge.timeout(signer, 5, low), 5)
+    assert world.finish(world.start()[0]) == world.forge.tc(5, {0: low, 1: low, 2: low})
+
+
 def test_a_tc_without_the_signer_of_the_highest_report_has_the_next_highest() -> None:
     world = World()
     qcs = [world.forge.qc(view, bytes([view]) * 32) for view in (1, 2, 3, 4)]

@@ -17,6 +17,7 @@ from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Block, payload_root
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.encoding import ZERO_HASH
+from hotstuff.types.hashing import Mode
 from hotstuff.types.messages import Ack, BlockResponse, NewView, Proposal, Timeout, Vote
 
 BATCH_ACKS = Ack((ref(),))
@@ -137,16 +138,92 @@ def test_a_hidden_lock_still_votes_when_the_justify_is_higher_s8() -> None:
 
 
 def test_a_late_qc_of_a_view_left_by_tc_raises_high_qc_and_is_reported() -> None:
+    """QC(2) after TC(2) to TC(4): it moves no view, but our next timeout must not hide it."""
     world = Alone()
     chain = world.forge.chain([1, 2])
-    tc = world.forge.tc(2, dict.fromkeys((1, 2, 3), chain[0][1]))
+    tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[0][1]))
     world.hear(1, NewView(chain[0][1], tc))
-    assert (world.replica.view, world.replica.safety.record.high_qc) == (3, chain[0][1])
+    assert (world.replica.view, world.replica.safety.record.high_qc) == (5, chain[0][1])
     world.hear(1, NewView(chain[1][1], None))
-    assert (world.replica.view, world.replica.safety.record.high_qc) == (3, chain[1][1])
+    assert (world.replica.view, world.replica.safety.record.high_qc) == (5, chain[1][1])
     for peer in (1, 2):
-        world.hear(peer, world.forge.timeout(peer, 3, chain[1][1]))
+        world.hear(peer, world.forge.timeout(peer, 5, chain[1][1], tc))
     assert {e.message.high_qc for e in world.sent(Timeout) if isinstance(e.message, Timeout)} == {chain[1][1]}
+
+
+@pytest.mark.parametrize("forged", ["signature", "justify", "entry TC", "QC in the entry TC"])
+def test_a_proposal_with_anything_forged_in_it_changes_nothing(forged: str) -> None:
+    world = Alone()
+    _, qc = world.forge.chain([1])[0]
+    high = replace(qc, signature=bytes(96)) if forged == "QC in the entry TC" else qc
+    tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), high))
+    if forged == "entry TC":
+        tc = replace(tc, signature=bytes(96))
+    justify = replace(qc, signature=bytes(96)) if forged == "justify" else qc
+    proposal = world.forge.proposal(world.forge.block(5, justify, 2, tc=tc), tc)
+    if forged == "signature":
+        proposal = replace(proposal, signature=bytes(64))
+    world.hear(1, proposal)
+    assert world.replica.view == 1
+    assert len(world.replica.tree) == 1
+    assert world.replica.safety.record.high_qc == world.forge.genesis
+    assert [strike.peer for _, strike in world.cluster.strikes] == [1]
+
+
+MALFORMED: dict[str, dict[str, object]] = {
+    "protocol": {"mode": Mode.JOLTEON},
+    "network": {"chain_id": b"x" * 32},
+    "epoch": {"epoch": 2},
+    "validator set": {"vset_hash": b"x" * 32},
+    "parent is not the justified block": {"parent_id": b"x" * 32},
+    "view not above justify": {"view": 1},
+    "proposer is not the leader of the view": {"proposer": 3},
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_header_that_is_wrong_by_itself_is_refused_s18_s21(what: str) -> None:
+    world = Alone()
+    header = world.forge.header(2, world.forge.chain([1])[0][1], 2)
+    assert world.replica._malformed(header) is None
+    assert world.replica._malformed(replace(header, **MALFORMED[what])) == what
+
+
+def test_a_header_on_something_like_the_genesis_qc_is_refused_s9_s10() -> None:
+    world = Alone()
+    fake = replace(world.forge.genesis, block_id=b"x" * 32)
+    assert world.replica._malformed(world.forge.header(1, world.forge.genesis, 1)) is None
+    assert world.replica._malformed(world.forge.header(1, fake, 1)) == "genesis certificate"
+
+
+@pytest.mark.parametrize("wrong", ["height too low", "height too high", "lane with a gap", "unknown author"])
+def test_a_block_that_does_not_fit_its_parent_gets_no_vote_and_no_place(wrong: str) -> None:
+    world = Alone()
+    first, qc = world.forge.chain([1])[0]
+    world.propose(first)
+    payload = {"lane with a gap": (ref(1, 2),), "unknown author": (ref(9, 1),)}.get(wrong, ())
+    height = {"height too low": 1, "height too high": 3}.get(wrong, 2)
+    block = world.forge.block(2, qc, height, payload=payload)
+    for peer in (1, 2, 3):
+        world.hear(peer, Ack(payload))
+    world.propose(block)
+    assert world.replica.view == 2
+    assert world.replica.tree.get(block.id) is None
+    assert [view for view, _ in world.votes()] == [1]
+    assert [strike.peer for _, strike in world.cluster.strikes] == [2]
+
+
+def test_a_vote_in_the_name_of_another_does_not_take_its_place_s22() -> None:
+    world = Alone()
+    block = world.forge.block(3, world.forge.genesis, 1)
+    for claimed in (0, 2, 3):
+        world.hear(1, world.forge.vote(claimed, 3, block.id))
+    world.hear(1, replace(world.forge.vote(1, 3, block.id), epoch=2))
+    assert [strike.peer for _, strike in world.cluster.strikes] == [1] * 4
+    assert world.replica.view == 1
+    for peer in (1, 2, 3):
+        world.hear(peer, world.forge.vote(peer, 3, block.id))
+    assert world.replica.view == 4
 
 
 def time_out(world: Alone) -> None:

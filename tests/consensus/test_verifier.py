@@ -12,6 +12,7 @@ from forge import Forge
 
 from hotstuff import native
 from hotstuff.consensus.verifier import Verifier
+from hotstuff.crypto import bls
 from hotstuff.types.batch import Batch
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.hashing import Phase
@@ -128,6 +129,15 @@ def test_a_quorum_of_timeouts_is_a_tc() -> None:
 @pytest.mark.parametrize("mutant", TC_MUTANTS)
 def test_tc_mutant(mutant: str) -> None:
     assert not check(TC_MUTANTS[mutant](a_tc()))
+
+
+def test_a_signer_of_two_groups_counts_once() -> None:
+    """It may sign two reports; with its power counted twice, it and one other would be a quorum of four."""
+    f = forge()
+    high, low = f.qc(3, ID, OTHER), f.qc(2, OTHER)
+    said = [f.timeout(0, 5, high), f.timeout(0, 5, low), f.timeout(1, 5, low)]
+    groups = (TimeoutGroup(3, b"\x01"), TimeoutGroup(2, b"\x03"))
+    assert not check(TC(1, 5, groups, bls.aggregate([t.signature for t in said]), high))
 
 
 def test_five_replicas_need_four_timeouts() -> None:

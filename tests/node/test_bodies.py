@@ -201,6 +201,23 @@ def test_a_full_disk_is_told_and_tried_again(store: ChainStore, monkeypatch: pyt
     go(main, store)
 
 
+def test_a_full_disk_is_left_alone_between_the_tries(store: ChainStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.05)
+
+    async def main(bench: Bench) -> None:
+        given = batches(3)
+        bench.store.errors = [DiskFull("full")]
+        bench.bodies.store(given[0])
+        await until(lambda: bench.full)
+        for batch in given[1:]:
+            bench.bodies.store(batch)
+        await until(lambda: bench.stored)
+        assert bench.store.groups == [given[:1], given]
+        assert bench.stored == given
+
+    go(main, store)
+
+
 @pytest.mark.parametrize("error", [StorageFailed("broken"), CorruptRecord("bad"), ZeroDivisionError()])
 def test_a_failure_is_reported_and_nothing_is_stored(store: ChainStore, error: Exception) -> None:
     async def main(bench: Bench) -> None:

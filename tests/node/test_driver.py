@@ -606,7 +606,6 @@ def test_what_cannot_go_on_is_told_once(store: ChainStore, monkeypatch: pytest.M
     go(main, store)
 
 
-@pytest.mark.xfail(reason="a second failure in a thread is 'never retrieved' and reaches the loop's handler")
 def test_a_second_failure_in_a_thread_is_quiet(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
         bench.verifier.error = ZeroDivisionError("verifier")

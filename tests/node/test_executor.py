@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from node_helpers import CONTEXT, NETWORK, Frames, frame_data, make_batch, make_block, make_chain, transaction
 
 from hotstuff import native
+from hotstuff.app.sessions import MAX_GAPS
 from hotstuff.app.ordered_log import OrderedLog
 from hotstuff.errors import InvariantViolation
 from hotstuff.node.executor import ClientAnswer, Executor
@@ -84,10 +85,34 @@ def test_of_an_overlapping_frame_only_the_new_part_is_executed() -> None:
     assert bench.executor.executed.tx_count == 10
 
 
+def test_a_frame_that_would_open_too_many_gaps_is_answered_as_not_executed() -> None:
+    bench = Bench()
+    scattered = [(ALICE, 10 * i, 1) for i in range(1, MAX_GAPS + 1)]
+    far = (ALICE, 10 * MAX_GAPS + 10, 2)
+    answers = bench.run([[make_batch(0, 1, [*scattered, far])], [make_batch(0, 2, [(ALICE, 1, 9), far])]])
+    state = state_after(*scattered)
+    assert answers[MAX_GAPS].answer == Answer(far[1], 2, 0, 1, state, executed=False)
+    assert answers[-1].answer.executed
+    assert answers[-1].answer.fresh == 2
+    assert bench.executor.executed.tx_count == MAX_GAPS + 9 + 2
+
+
 def test_the_same_numbers_of_two_clients_are_two_transactions() -> None:
     bench = Bench()
     answers = bench.run([[make_batch(0, 1, [(ALICE, 1, 2), (BOB, 1, 2)])]])
     assert [a.answer.fresh for a in answers] == [2, 2]
+
+
+def test_a_frame_that_leaves_too_many_gaps_is_answered_and_not_executed() -> None:
+    bench = Bench()
+    frames = [(ALICE, 2 * i, 1) for i in range(1, 66)]
+    answers = bench.run([[make_batch(0, 1, frames)], [make_batch(1, 1, [(ALICE, 1, 1), frames[-1]])]])
+    state = state_after(*frames[:64])
+    last = state_after(*frames[:64], (ALICE, 1, 1), frames[-1])
+    assert [a.answer.executed for a in answers] == [True] * 64 + [False, True, True]
+    assert answers[64].answer == Answer(130, 1, 0, 1, state, executed=False)
+    assert answers[66].answer == Answer(130, 1, 1, 2, last)
+    assert bench.executor.executed.tx_count == 66
 
 
 def test_a_block_that_does_not_follow_is_our_own_bug() -> None:

@@ -35,7 +35,7 @@ def test_kinds_leave_0_to_15_to_the_transport() -> None:
 
 
 def test_layouts() -> None:
-    assert ANSWER.encoding == struct.pack(">QIIQ", 1, 1000, 998, 7) + ANSWER.state
+    assert ANSWER.encoding == struct.pack(">QIIQ", 1, 1000, 998, 7) + ANSWER.state + b"\1"
     assert len(ANSWER.encoding) == len(ANSWER_TOP.encoding) == Answer.ENCODED_BYTES
     assert Refused(17, Refusal.BUSY, 250).encoding == struct.pack(">QBI", 17, 1, 250)
 
