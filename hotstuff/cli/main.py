@@ -140,14 +140,20 @@ def run_client(options: argparse.Namespace) -> int:
     """hotstuff client"""
     from hotstuff.cli.loop import run_loop
     from hotstuff.client import Client
+    from hotstuff.errors import ConfigError
 
     replicas, tls = replicas_of(options.home)
 
     async def send() -> None:
-        async with Client(replicas, tls=tls) as client:
-            transactions = [text.encode() for text in options.transactions]
-            receipt = await client.submit(transactions, timeout_s=options.timeout)
-            print(f"committed {receipt.count} at height {receipt.height}, state {receipt.state.hex()}")
+        client = Client(replicas, tls=tls)
+        await client.start(options.timeout)
+        try:
+            receipt = await client.submit([text.encode() for text in options.transactions], timeout_s=options.timeout)
+        except ValueError as error:
+            raise ConfigError("TEXT", "these transactions", str(error)) from None
+        finally:
+            await client.close()
+        print(f"committed {receipt.count} at height {receipt.height}, state {receipt.state.hex()}")
 
     run_loop(send())
     return EXIT_OK
@@ -168,7 +174,7 @@ def run_status(options: argparse.Namespace) -> int:
         nonlocal missing
         for index, replica in enumerate(replicas):
             try:
-                status = await fetch_status(replica, tls=tls)
+                status = {**await fetch_status(replica, tls=tls), "validator": index}
             except NotConnected as error:
                 missing += 1
                 status = {"validator": index, "error": str(error)}
@@ -182,15 +188,16 @@ def run_status(options: argparse.Namespace) -> int:
 
 
 def status_line(status: dict[str, object]) -> str:
-    """One replica in one line."""
+    """One replica in one line. It says of itself what it likes: missing fields are question marks."""
     if "error" in status:
         return f"validator {status['validator']}: not reached ({status['error']})"
-    notes = [name for name in ("passive", "disk_full") if status[name]]
-    peers = status["peers"]
+    notes = [name for name in ("passive", "disk_full") if status.get(name)]
+    peers = status.get("peers")
+    view, height, executed = (status.get(name, "?") for name in ("view", "executed_height", "executed_tx"))
     return (
-        f"validator {status['validator']}: view {status['view']}, height {status['executed_height']}, "
-        f"{status['executed_tx']} transactions, {len(peers) if isinstance(peers, list) else 0} peers, "
-        f"state {str(status['state'])[:16]}{''.join(f', {note}' for note in notes)}"
+        f"validator {status['validator']}: view {view}, height {height}, {executed} transactions, "
+        f"{len(peers) if isinstance(peers, list) else '?'} peers, state {str(status.get('state', '?'))[:16]}"
+        f"{''.join(f', {note}' for note in notes)}"
     )
 
 

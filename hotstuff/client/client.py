@@ -161,12 +161,14 @@ class Client:
         replica would take, `RequestTimeout` if f+1 matching answers did not come (then the outcome is unknown), and
         `TooManyGaps` after too many of those.
         """
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + timeout_s
         try:
             await asyncio.wait_for(self._turns.acquire(), timeout_s)
         except asyncio.TimeoutError:
             raise RequestTimeout(f"not sent: {MAX_GAPS} requests before it had no answer in {timeout_s} s") from None
         try:
-            return await self._submit(transactions, timeout_s)
+            return await self._submit(transactions, max(give_up_s - loop.time(), 0))
         finally:
             self._turns.release()
 
@@ -187,7 +189,7 @@ class Client:
             supporters = max((len(s) for s in pending.supporters.values()), default=0)
             raise RequestTimeout(
                 f"transactions {first_seq} to {first_seq + len(transactions) - 1}: {supporters} matching answers "
-                f"within {timeout_s} s; whether they commit is unknown"
+                f"within {timeout_s:.3g} s; whether they commit is unknown"
             ) from None
         finally:
             del self._pending[first_seq]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,9 +21,10 @@ from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.consensus.verifier import Verifier
 from hotstuff.crypto.aggregate import Collected
-from hotstuff.errors import DiskFull, InvariantViolation
+from hotstuff.errors import DiskFull, InvariantViolation, StorageError
 from hotstuff.node.bodies import RETRY_S, Bodies
 from hotstuff.node.executor import ClientAnswer, Executor
+from hotstuff.node.inbox import Inbox
 from hotstuff.storage.chain import ChainStore, Executed
 from hotstuff.storage.environment import Record
 from hotstuff.types.batch import Batch
@@ -95,7 +96,8 @@ class Driver:
         self._crypto = ThreadPoolExecutor(2, "crypto")
         self._serving = ThreadPoolExecutor(1, "serving")
         self._bodies = Bodies(store, self._batch_stored, partial(self._set_disk_full, "bodies"), self._fail)
-        self._inbox: deque[fx.Event] = deque()
+        self._inbox = Inbox()
+        self._before_tick: int | None = None
         self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._durable: SafetyRecord = replica.safety.record
@@ -127,7 +129,7 @@ class Driver:
         """Queue an event for the next turn."""
         if self._stopped or (self.disk_full and isinstance(event, (fx.Received, fx.Submitted))):
             return  # we can promise nothing, and whoever sent this will send it again
-        self._inbox.append(event)
+        self._inbox.put(event)
         self._schedule()
 
     def frame_received(self, peer: int, kind: int, body: Buffer) -> None:
@@ -135,8 +137,10 @@ class Driver:
         message = decode_message(kind, body)
         if isinstance(message, (ChainRequest, BatchRequest)):
             self._serve(peer, message)
-        else:
-            self.post(fx.Received(peer, message))
+        elif not self._stopped and not self.disk_full:
+            if not self._inbox.put_message(peer, message, len(body)):
+                self.counters["messages_dropped"] += 1
+            self._schedule()
 
     # ---- turns
 
@@ -159,12 +163,25 @@ class Driver:
     def _step_events(self) -> list[fx.Effect]:
         now_us = self._now_us()
         effects: list[fx.Effect] = []
-        for _ in range(min(len(self._inbox), TURN_EVENTS)):
-            effects += self.replica.step(self._inbox.popleft(), now_us)
-        deadline = self.replica.deadline_us()
-        if not self._inbox and deadline is not None and deadline <= now_us:
+        handled = min(len(self._inbox), TURN_EVENTS)
+        for _ in range(handled):
+            effects += self.replica.step(self._inbox.take(), now_us)
+        if self._tick_is_due(handled, now_us):
             effects += self.replica.step(fx.Tick(), now_us)
         return effects
+
+    def _tick_is_due(self, handled: int, now_us: int) -> bool:
+        """Has the deadline passed, and everything been handled that had arrived when we first saw that?"""
+        deadline = self.replica.deadline_us()
+        if deadline is None or deadline > now_us:
+            self._before_tick = None
+            return False
+        # What arrives from now on does not hold up the timer, or a flood of messages could stop it for ever.
+        self._before_tick = len(self._inbox) if self._before_tick is None else self._before_tick - handled
+        if self._before_tick > 0:
+            return False
+        self._before_tick = None
+        return True
 
     def _arm(self) -> None:
         if self._inbox:
@@ -238,7 +255,7 @@ class Driver:
     def _send(self, effect: fx.Send) -> None:
         self._assert_durable(effect.message)
         if effect.to == self.replica.index:
-            self._inbox.append(fx.Received(effect.to, effect.message))
+            self._inbox.put(fx.Received(effect.to, effect.message))
         elif self.links is not None:
             self.links.send(effect.to, effect.message.kind, effect.message.encoding)
 
@@ -389,8 +406,8 @@ class Driver:
         self._bodies.close()
         try:
             self._store.persist((), self._take_lazy())
-        except DiskFull:
-            logger.warning("disk full: the last executed blocks will be executed again after the restart")
+        except StorageError as error:
+            logger.warning("the last executed blocks will be executed again after the restart: %s", error)
 
 
 _HANDLERS: dict[type, Callable[[Driver, Any], None]] = {

@@ -98,5 +98,9 @@ def write_json(path: Path, value: Mapping[str, object], *, mode: int = 0o644) ->
         raise ConfigError(str(path), "an existing file", "a new file: nothing is overwritten") from None
     except OSError as error:
         raise ConfigError(str(path), error.strerror or str(error), "a writable directory") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ConfigError(str(path), error.strerror or str(error), "a disk with space") from None

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hotstuff.consensus.effects import Persist
 from hotstuff.consensus.safety import SafetyRecord
@@ -23,6 +24,8 @@ from hotstuff.types.certificates import QC
 from hotstuff.types.encoding import U16, U32, U64, ZERO_HASH, Reader, decode_all
 from hotstuff.types.hashing import Context
 from hotstuff.types.messages import MAX_PAGE_BLOCKS, MAX_PAGE_BYTES, ChainResponse
+
+T = TypeVar("T")
 
 _RECORD_KEYS = (b"record", b"record-copy")
 _EXECUTED_KEY = b"executed"
@@ -89,7 +92,7 @@ class ChainStore:
             return None
         if copies[0] is None or copies[0] != copies[1]:
             raise CorruptRecord("safety record: its two copies differ; refusing to sign")
-        return SafetyRecord.decode(copies[0])
+        return _decoded("safety record", SafetyRecord.decode, copies[0])
 
     def write_safety(self, record: SafetyRecord) -> None:
         """Replace the safety record, durably."""
@@ -113,19 +116,21 @@ class ChainStore:
     def load_executed(self, context: Context, validators: int) -> Executed:
         """Where execution stood when this was last saved."""
         stored = self._consensus.get(datadir.STATE, _EXECUTED_KEY)
-        executed = Executed.nothing(context, validators) if stored is None else Executed.decode(stored)
+        executed = (
+            Executed.nothing(context, validators) if stored is None else _decoded("state", Executed.decode, stored)
+        )
         if len(executed.included) != validators:
             raise StorageError(f"state: got {len(executed.included)} lanes, expected {validators}")
         return executed
 
     def blocks_above(self, height: int) -> list[Block]:
         """Stored blocks above a height, ascending: what was voted for and not executed yet."""
-        return [Block.decode(value) for _, value in self._walk(datadir.BLOCKS, U64.pack(height + 1))]
+        return [_decoded("block", Block.decode, value) for _, value in self._walk(datadir.BLOCKS, U64.pack(height + 1))]
 
     def last_commit_qc(self) -> QC | None:
         """The certificate of the highest committed block."""
         last = self._consensus.last(datadir.CERTIFICATES)
-        return None if last is None else QC.decode(last[1])
+        return None if last is None else _decoded("commit certificate", QC.decode, last[1])
 
     def load_sessions(self) -> dict[bytes, bytes]:
         """Every client's encoded session."""
@@ -157,10 +162,10 @@ class ChainStore:
             size += len(encoded)
             if blocks and size > MAX_PAGE_BYTES:
                 break
-            blocks.append(Block.decode(encoded))
+            blocks.append(_decoded("block", Block.decode, encoded))
             proof = self._consensus.get(datadir.CERTIFICATES, U64.pack(height))
             if proof is not None:
-                certified, commit_qc = len(blocks), QC.decode(proof)
+                certified, commit_qc = len(blocks), _decoded("commit certificate", QC.decode, proof)
         return ChainResponse(from_height, tuple(blocks[:certified]), commit_qc)
 
     # ---- batches
@@ -179,10 +184,7 @@ class ChainStore:
         encoded = self._batches.get(datadir.BODIES, _batch_key(ref))
         if encoded is None:
             return None
-        try:
-            return Batch.decode(encoded)
-        except InvalidEncoding as error:
-            raise CorruptRecord(f"batch {ref.digest.hex()}: {error}") from None
+        return _decoded(f"batch {ref.digest.hex()}", Batch.decode, encoded)
 
     def held_refs(self, executed: tuple[int, ...]) -> list[BatchRef]:
         """References of stored batches above the executed ones, lane by lane."""
@@ -211,6 +213,14 @@ def execution_records(executed: Executed, blocks: Iterable[Block], sessions: dic
     records += (Record(datadir.SESSIONS, client_id, encoded) for client_id, encoded in sessions.items())
     records.append(Record(datadir.STATE, _EXECUTED_KEY, executed.encode()))
     return records
+
+
+def _decoded(what: str, decode: Callable[[bytes], T], data: bytes) -> T:
+    """A stored value. Its checksum was right, so bytes that do not decode were written by something else."""
+    try:
+        return decode(data)
+    except InvalidEncoding as error:
+        raise CorruptRecord(f"stored {what}: {error}") from None
 
 
 def _safety_records(record: SafetyRecord) -> list[Record]:

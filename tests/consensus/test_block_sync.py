@@ -139,6 +139,15 @@ def test_the_chase_ends_after_a_whole_round_in_vain_whether_peers_answer_or_not(
     assert world.sync.deadline_us(0) is None
 
 
+def test_a_useful_page_begins_a_new_round() -> None:
+    world = World()
+    world.sync.start_chain((), 0)
+    for now, useful in enumerate((False, False, True, False, False)):
+        assert world.asked(now) != []
+        world.sync.page_arrived(useful=useful, now_us=now)
+    assert world.sync.catching_up
+
+
 def test_pages_wait_for_the_bodies_of_those_before() -> None:
     world = World()
     world.sync.start_chain((), 0)

@@ -165,6 +165,24 @@ def test_a_timer_is_acted_on_after_what_had_arrived(store: ChainStore) -> None:
     go(main, store)
 
 
+def test_an_endless_flood_does_not_hold_up_a_timer(store: ChainStore) -> None:
+    async def main(bench: Bench) -> None:
+        bench.core.deadline = 0
+
+        def reply(event: fx.Event) -> list[fx.Effect]:
+            if isinstance(event, fx.Tick):
+                bench.core.deadline = None
+            elif not bench.core.count(fx.Tick):
+                bench.post(HELLO, HELLO)
+            return []
+
+        bench.core.reply = reply
+        bench.post(HELLO)
+        await until(lambda: bench.core.count(fx.Tick))
+
+    go(main, store)
+
+
 def test_what_arrives_while_the_timer_waits_comes_first(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
         loop = asyncio.get_running_loop()

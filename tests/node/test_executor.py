@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from node_helpers import CONTEXT, NETWORK, Frames, frame_data, make_batch, make_block, make_chain, transaction
 
 from hotstuff import native
-from hotstuff.app.sessions import MAX_GAPS
 from hotstuff.app.ordered_log import OrderedLog
+from hotstuff.app.sessions import MAX_GAPS
 from hotstuff.errors import InvariantViolation
 from hotstuff.node.executor import ClientAnswer, Executor
 from hotstuff.storage.chain import ChainStore, Executed
