@@ -192,6 +192,25 @@ class Disk:
     commit_qc: QC | None = None
     commit_qcs: dict[bytes, QC] = field(default_factory=dict)
 
+    waiting: list[fx.Persist] = field(default_factory=list)
+    written: int = 0
+
+    def write(self) -> None:
+        """One durable transaction."""
+        for write in self.waiting:
+            self.safety = write.safety or self.safety
+            self.blocks |= {block.id: block for block in write.blocks}
+            if write.commit_qc is not None:
+                self.commit_qc = write.commit_qc
+                self.commit_qcs[write.commit_qc.commit_id] = write.commit_qc
+        self.waiting.clear()
+        self.written = len(self.executed)
+
+    def lose_waiting(self) -> None:
+        """The process died before what was lazy was written."""
+        self.waiting.clear()
+        del self.executed[self.written :]
+
 
 @dataclass
 class Envelope:
@@ -231,6 +250,7 @@ class Cluster:
         self.signed: dict[tuple[str, int, int], set[bytes]] = {}
         self.reports: list[tuple[int, fx.Report]] = []
         self.strikes: list[tuple[int, fx.Strike]] = []
+        self.keep_lazy = True
         self.drop: Callable[[Envelope], bool] = lambda _: False
         self.point: Callable[[int, str], None] = lambda _replica, _name: None
         self.executed_at: dict[int, bytes] = {}
@@ -290,7 +310,14 @@ class Cluster:
                 self.step(j, fx.Connected(i))
 
     def kill(self, i: int) -> None:
-        """Replica `i` loses everything that is not on its disk, and what it was about to receive."""
+        """Replica `i` loses everything that is not on its disk, and what it was about to receive.
+
+        What waited to be written lazily is lost, too, unless `keep_lazy`.
+        """
+        if self.keep_lazy:
+            self.disks[i].write()
+        else:
+            self.disks[i].lose_waiting()
         self.replicas[i] = None
         self.inbox[i].clear()
         self.network = [e for e in self.network if e.to != i]
@@ -315,11 +342,9 @@ class Cluster:
         self.point(i, "before Persist")
         for effect in effects:
             if isinstance(effect, fx.Persist):
-                disk.safety = effect.safety or disk.safety
-                disk.blocks |= {block.id: block for block in effect.blocks}
-                if effect.commit_qc is not None:
-                    disk.commit_qc = effect.commit_qc
-                    disk.commit_qcs[effect.commit_qc.commit_id] = effect.commit_qc
+                disk.waiting.append(effect)
+        if not all(write.lazy for write in disk.waiting):
+            disk.write()
         for effect in effects:
             if not isinstance(effect, (fx.Persist, fx.Report, fx.Strike, fx.Check, fx.Collect)):
                 self.point(i, f"before {type(effect).__name__}")

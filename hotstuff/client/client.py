@@ -164,7 +164,10 @@ class Client:
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + timeout_s
         try:
-            await asyncio.wait_for(self._turns.acquire(), timeout_s)
+            if self._turns.locked():
+                await asyncio.wait_for(self._turns.acquire(), timeout_s)
+            else:
+                await self._turns.acquire()
         except asyncio.TimeoutError:
             raise RequestTimeout(f"not sent: {MAX_GAPS} requests before it had no answer in {timeout_s} s") from None
         try:
@@ -184,13 +187,15 @@ class Client:
         self._pending[first_seq] = pending
         self._send(first_seq, pending)
         try:
-            answer = await asyncio.wait_for(pending.done, timeout_s)
-        except asyncio.TimeoutError:
-            supporters = max((len(s) for s in pending.supporters.values()), default=0)
-            raise RequestTimeout(
-                f"transactions {first_seq} to {first_seq + len(transactions) - 1}: {supporters} matching answers "
-                f"within {timeout_s:.3g} s; whether they commit is unknown"
-            ) from None
+            # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer.
+            await asyncio.wait({pending.done}, timeout=timeout_s)
+            if not pending.done.done():
+                supporters = max((len(s) for s in pending.supporters.values()), default=0)
+                raise RequestTimeout(
+                    f"transactions {first_seq} to {first_seq + len(transactions) - 1}: {supporters} matching answers "
+                    f"within {timeout_s:.3g} s; whether they commit is unknown"
+                )
+            answer = pending.done.result()
         finally:
             del self._pending[first_seq]
             if pending.retry is not None:

@@ -109,12 +109,16 @@ Event = Start | Tick | Received | Connected | Checked | Collected | Submitted | 
 
 @dataclass(frozen=True)
 class Persist:
-    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`."""
+    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`.
+
+    `lazy`: nothing that is sent depends on it, so it may be written with the next one that is not, or be lost.
+    """
 
     safety: SafetyRecord | None = None
     blocks: tuple[Block, ...] = ()
     commit_qc: QC | None = None
     commit_height: int = 0
+    lazy: bool = False
 
 
 @dataclass(frozen=True)

@@ -204,10 +204,8 @@ class Replica:
         if known is not None and known.block.header.view == header.view and known.block.id != header.id:
             self.effects.append(Report("equivocation", {"leader": peer, "view": header.view}))
             return
-        certificates: list[Checkable] = [header.justify, proposal]
-        if proposal.entry_tc is not None:
-            certificates += [proposal.entry_tc.high_qc, proposal.entry_tc]
-        if not self._desk.ready(peer, proposal, certificates):
+        certificates = _certificates_of(header.justify, proposal.entry_tc)
+        if not self._desk.ready(peer, proposal, [*certificates, proposal]):
             return
         self._process_qc(header.justify)
         if proposal.entry_tc is not None:
@@ -233,27 +231,22 @@ class Replica:
         if timeout.signer != peer or not self._proves_entry(timeout):
             self.effects.append(Strike(peer, "timeout for another signer, or without proof of entry"))
             return
-        certificates: list[Checkable] = [timeout.high_qc]
-        if timeout.prev_tc is not None:
-            certificates += [timeout.prev_tc.high_qc, timeout.prev_tc]
-        if not self._desk.ready(peer, timeout, certificates):
+        if not self._desk.ready(peer, timeout, _certificates_of(timeout.high_qc, timeout.prev_tc)):
             return
         self._process_qc(timeout.high_qc)
         if timeout.prev_tc is not None:
             self._process_tc(timeout.prev_tc)
-        if timeout.view < self.view:
+        # Who times out while we wait for nothing lacks something that we have: a commit, or the end of a view.
+        if timeout.view < self.view or not self._has_work():
             self._help(peer)
         self._collector.add_timeout(timeout, self.view)
 
     def _on_new_view(self, peer: int, message: NewView) -> None:
         """Certificates that are news to us; old ones are not worth a check."""
         record, qc, tc = self.safety.record, message.high_qc, message.high_tc
-        fresh_qc = qc if qc.view > record.high_qc.view else None
+        fresh_qc = qc if qc.view > record.high_qc.view or self._commits_more(qc) else None
         fresh_tc = tc if tc is not None and tc.view >= self.view else None
-        certificates: list[Checkable] = [] if fresh_qc is None else [fresh_qc]
-        if fresh_tc is not None:
-            certificates += [fresh_tc.high_qc, fresh_tc]
-        if not self._desk.ready(peer, message, certificates):
+        if not self._desk.ready(peer, message, _certificates_of(fresh_qc, fresh_tc)):
             return
         if fresh_qc is not None:
             self._process_qc(fresh_qc)
@@ -319,11 +312,15 @@ class Replica:
 
     def _on_recovery_request(self, peer: int, _request: RecoveryRequest) -> None:
         record = self.safety.record
-        view = max(record.current_view, record.voted_view, record.timed_out_view)
-        self.effects.append(Send(peer, RecoveryResponse(view)))
+        self.effects.append(Send(peer, RecoveryResponse(record.high_qc, record.high_tc)))
 
     def _on_recovery_response(self, peer: int, response: RecoveryResponse) -> None:
-        self._recovery.answered(peer, response.view)
+        certificates = _certificates_of(response.high_qc, response.high_tc)
+        if self.safety.record.passive and self._desk.ready(peer, response, certificates):
+            self._process_qc(response.high_qc)
+            if response.high_tc is not None:
+                self._process_tc(response.high_tc)
+            self._recovery.answered(peer, response.view)
 
     # ---- certificates
 
@@ -346,8 +343,11 @@ class Replica:
         if self.view > before:
             self._enter(by_tc=False)
 
+    def _commits_more(self, qc: QC) -> bool:
+        return qc.commit_id != ZERO_HASH and (self._commit_qc is None or qc.view > self._commit_qc.view)
+
     def _learn_commit(self, qc: QC) -> None:
-        if qc.commit_id != ZERO_HASH and (self._commit_qc is None or qc.view > self._commit_qc.view):
+        if self._commits_more(qc):
             self._commit_qc = qc
 
     def _process_tc(self, tc: TC) -> None:
@@ -417,7 +417,7 @@ class Replica:
             return False
         node = self.tree.add(block, included)
         self._payload.placed(block.payload)
-        self.effects.append(Persist(blocks=(block,)))
+        self.effects.append(Persist(blocks=(block,), lazy=True))
         # Its justify is a QC for the parent, verified or below a verified one.
         self.safety.learn(locked_qc=self._rules.lock(self.safety.record.locked_qc, parent))
         if node.id == self.safety.record.high_qc.block_id:
@@ -447,7 +447,7 @@ class Replica:
             return
         blocks = tuple(node.block for node in committed if node.block is not None)
         self._sync.prune(target.height, target.view)
-        self.effects.append(Persist(commit_qc=qc, commit_height=target.height))
+        self.effects.append(Persist(commit_qc=qc, commit_height=target.height, lazy=True))
         self._payload.committed(blocks, self._now_us)
         self.effects.append(Report("committed", {"height": target.height, "view": target.view, "blocks": len(blocks)}))
 
@@ -465,7 +465,7 @@ class Replica:
         self._spread()
         self._sync.ask(self.tree.root.height, self._payload.backlog(), self._now_us)
         self._keep_time()
-        self._persist()
+        self._persist(lazy=True)
 
     def _vote(self) -> None:
         """Vote for the proposal of the current view, once everything that it refers to is here."""
@@ -571,11 +571,14 @@ class Replica:
         tip = self.tree.get(self.safety.record.high_qc.block_id)
         return tip is None or self.tree.tail_uncommitted(tip) or self._payload.has_work(tip.included)
 
-    def _persist(self, *blocks: Block) -> None:
-        """Everything signed or learned so far becomes durable before whatever is sent after this."""
+    def _persist(self, *blocks: Block, lazy: bool = False) -> None:
+        """Everything signed so far becomes durable before whatever is sent after this.
+
+        Lazy where nothing was signed: certificates that were only learned prove themselves and can be lost.
+        """
         record = self.safety.record
         if blocks or record != self._persisted:
-            self.effects.append(Persist(safety=record, blocks=blocks))
+            self.effects.append(Persist(safety=record, blocks=blocks, lazy=lazy))
             self._persisted = record
 
     # ---- joining, leaving and helping
@@ -633,6 +636,9 @@ class Replica:
         tc = record.high_tc if record.high_tc is not None and record.high_tc.view > record.high_qc.view else None
         if record.high_qc.view > 0 or tc is not None:
             self.effects.append(Send(peer, NewView(record.high_qc, tc)))
+        # The highest commit may be proven by a lower QC, even one that is not on the branch that goes on.
+        if self._commit_qc is not None and self._commit_qc.view < record.high_qc.view:
+            self.effects.append(Send(peer, NewView(self._commit_qc, None)))
 
     def _rejoin(self) -> None:
         record = self.safety.record
@@ -689,6 +695,11 @@ class Replica:
 
     def _last_commit_view(self) -> int:
         return self.tree.root.view
+
+
+def _certificates_of(qc: QC | None, tc: TC | None) -> list[Checkable]:
+    """What has to be verified before these are believed; the QC inside a TC is an item of its own."""
+    return [item for item in (qc, tc and tc.high_qc, tc) if item is not None]
 
 
 _HANDLERS: dict[type, Callable[[Replica, int, Any], None]] = {

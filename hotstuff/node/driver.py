@@ -46,8 +46,8 @@ T = TypeVar("T")
 
 # Events of one turn: enough to share a sync among everything that waits, few enough to keep timers honest.
 TURN_EVENTS = 256
-# What execution changed is written with the next durable transaction, or alone after this long. Losing it costs a
-# replay, nothing else: the blocks and the certificates that commit them are durable already.
+# What nothing that was sent depends on (learned certificates, what execution changed) is written with the next
+# durable transaction, or alone after this long. Losing it costs a replay, nothing else.
 LAZY_WRITE_S = 0.1
 # Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
 SERVING_PER_PEER = 128
@@ -103,7 +103,8 @@ class Driver:
         self._durable: SafetyRecord = replica.safety.record
         self._out_of_space: set[str] = set()
         self._stalled: list[fx.Effect] = []
-        self._lazy: list[Record] = []
+        self._lazy_writes: list[fx.Persist] = []
+        self._lazy_records: list[Record] = []
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._served: Counter[int] = Counter()
         self._stopped = False
@@ -200,28 +201,38 @@ class Driver:
     # ---- effects
 
     def _finish(self, effects: list[fx.Effect]) -> None:
-        """Durable before visible: nothing below the first line happens unless everything before it is on disk."""
-        if not self._persist(effects):
-            return
+        """Durable before visible: nothing is performed unless everything that it depends on is on disk."""
+        writes = [effect for effect in effects if isinstance(effect, fx.Persist)]
+        self._lazy_writes += writes
+        if writes:
+            self._write_later()
+        if not all(write.lazy for write in writes):
+            try:
+                self._write_all()
+            except DiskFull:
+                self._stall(effects)
+                return
+        self._perform(effects)
+
+    def _perform(self, effects: list[fx.Effect]) -> None:
         for effect in effects:
             handler = _HANDLERS.get(type(effect))
             if handler is not None:
                 handler(self, effect)
 
-    def _persist(self, effects: list[fx.Effect]) -> bool:
-        writes = [effect for effect in effects if isinstance(effect, fx.Persist)]
-        if not writes:
-            return True
-        lazy = self._take_lazy()
-        try:
-            self._store.persist(writes, lazy)
-        except DiskFull:
-            self._lazy = lazy + self._lazy
-            self._stall(effects)
-            return False
-        for write in writes:
+    def _write_all(self) -> None:
+        """One durable transaction for everything that waits: in the order in which it came."""
+        self._store.persist(self._lazy_writes, self._lazy_records)
+        for write in self._lazy_writes:
             self._durable = write.safety or self._durable
-        return True
+        self._lazy_writes, self._lazy_records = [], []
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+            self._lazy_timer = None
+
+    def _write_later(self) -> None:
+        if self._lazy_timer is None:
+            self._lazy_timer = self._loop.call_later(LAZY_WRITE_S, self._write_lazy)
 
     def _stall(self, effects: list[fx.Effect]) -> None:
         """No space: nothing was written, nothing leaves, and the core stands still until there is space again."""
@@ -230,13 +241,22 @@ class Driver:
         self._loop.call_later(RETRY_S, self._retry)
 
     def _retry(self) -> None:
-        effects, self._stalled = self._stalled, []
         if self._stopped:
             return
         try:
-            self._finish(effects)
-            if not self._stalled:
-                self._set_disk_full("consensus", False)
+            self._write_all()
+        except DiskFull:
+            self._loop.call_later(RETRY_S, self._retry)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
+        effects, self._stalled = self._stalled, []
+        try:
+            self._perform(effects)
+            self._set_disk_full("consensus", False)
         except Exception as error:
             self._fail(error)
 
@@ -287,9 +307,8 @@ class Driver:
     def _commit(self, effect: fx.Commit) -> None:
         answers, records = self._executor.execute(effect.blocks, self._bodies.get)
         self.counters["blocks"] += len(effect.blocks)
-        self._lazy += records
-        if self._lazy_timer is None:
-            self._lazy_timer = self._loop.call_later(LAZY_WRITE_S, self._write_lazy)
+        self._lazy_records += records
+        self._write_later()
         self._answer(answers)
 
     def _check(self, effect: fx.Check) -> None:
@@ -367,24 +386,15 @@ class Driver:
         if batch is not None:
             self._send_batch(BatchMessage(batch), (peer,))
 
-    def _take_lazy(self) -> list[Record]:
-        records, self._lazy = self._lazy, []
-        if self._lazy_timer is not None:
-            self._lazy_timer.cancel()
-            self._lazy_timer = None
-        return records
-
     def _write_lazy(self) -> None:
         self._lazy_timer = None
         if self._stopped or self._stalled:
             return
-        records = self._take_lazy()
         try:
-            self._store.persist((), records)
+            self._write_all()
             self._set_disk_full("consensus", False)
         except DiskFull:
             self._set_disk_full("consensus", True)
-            self._lazy = records + self._lazy
             self._lazy_timer = self._loop.call_later(RETRY_S, self._write_lazy)
         except Exception as error:
             self._fail(error)
@@ -405,7 +415,7 @@ class Driver:
             pool.shutdown(wait=True, cancel_futures=True)
         self._bodies.close()
         try:
-            self._store.persist((), self._take_lazy())
+            self._write_all()
         except StorageError as error:
             logger.warning("the last executed blocks will be executed again after the restart: %s", error)
 

@@ -273,21 +273,27 @@ class RecoveryRequest:
 
 @dataclass(frozen=True)
 class RecoveryResponse:
-    """The highest view that the sender has entered, voted in or timed out (rule 2.4)."""
+    """The certificates that prove how far the sender is: a bare number could keep the asker silent for ever."""
 
-    view: int
+    high_qc: QC
+    high_tc: TC | None
 
     kind = Kind.RECOVERY_RESPONSE
 
+    @property
+    def view(self) -> int:
+        """The view that the sender is in. It has not acted above it."""
+        return 1 + max(self.high_qc.view, self.high_tc.view if self.high_tc is not None else 0)
+
     @cached_property
     def encoding(self) -> bytes:
-        """view u64."""
-        return U64.pack(self.view)
+        """QC | option TC."""
+        return self.high_qc.encoding + _encode_tc(self.high_tc)
 
     @classmethod
     def read(cls, reader: Reader) -> RecoveryResponse:
         """Reads one response."""
-        return cls(reader.counter())
+        return cls(QC.read(reader), _read_tc(reader))
 
 
 @dataclass(frozen=True)

@@ -289,7 +289,7 @@ def test_a_restarted_replica_commits_what_its_highest_qc_commits() -> None:
     cluster.drop = lambda e: e.to == 1 and isinstance(e.message, BlockResponse)
     cluster.start(1)
     cluster.advance(300)
-    assert cluster.disks[1].safety.high_qc.view == cluster.views()[0] - 1
+    assert cluster.replicas[1].safety.record.high_qc.view == cluster.views()[0] - 1  # type: ignore[union-attr]
     assert cluster.ordered(1) == 1
     cluster.kill(1)
     cluster.drop = lambda _: False

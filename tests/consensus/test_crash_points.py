@@ -43,6 +43,7 @@ def points(failed_view: bool, victim: int | None) -> tuple[str, ...]:
 def crash(number: int, *, failed_view: bool, victim: int | None) -> Cluster:
     """Runs until the point with this number: there the victim dies, or, without one, everybody at once."""
     cluster = Cluster(4, fast=True, seed=None)
+    cluster.keep_lazy = number % 2 == 0  # both ways over all points: what is lazy is on the disk, or lost
     passed = 0
 
     def point(i: int, _name: str) -> None:

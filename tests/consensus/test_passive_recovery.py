@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cluster import Cluster, Disk
 from forge import Forge
 
-from hotstuff.consensus.effects import Effect, Send
+from hotstuff.consensus.effects import Effect, Received, Send
 from hotstuff.consensus.recovery import Recovery
 from hotstuff.consensus.safety import SafetyRecord
-from hotstuff.types.messages import Proposal, RecoveryRequest, Timeout, Vote
+from hotstuff.types.messages import Proposal, RecoveryRequest, RecoveryResponse, Timeout, Vote
 
 
 class World:
@@ -121,6 +123,18 @@ def test_a_replica_without_its_record_rejoins_behind_everything_it_can_have_sign
     cluster.submit(1)
     cluster.advance(10_000)
     assert cluster.ordered(1) == cluster.ordered(0) == 29
+
+
+def test_a_view_that_no_certificate_proves_does_not_keep_it_silent() -> None:
+    cluster = Cluster(fast=True, passive=2)
+    forge = Forge(cluster)
+    claim = replace(forge.qc(2**62, b"i" * 32), signature=bytes(96))
+    cluster.step(2, Received(1, RecoveryResponse(claim, None)))
+    for k in range(12):
+        cluster.submit((0, 1, 3)[k % 3])
+        cluster.advance(1500)
+    assert not cluster.replicas[2].safety.record.passive  # type: ignore[union-attr]
+    assert [strike.peer for i, strike in cluster.strikes if i == 2] == [1]
 
 
 def test_a_passive_replica_says_nothing_while_it_does_not_know() -> None:

@@ -102,6 +102,7 @@ def heal(cluster: Cluster, *, reconnect: bool) -> None:
 @given(schedule=SCHEDULES)
 def test_any_schedule_agrees_and_recovers_with_four(reconnect: bool, schedule: list[tuple[str, int]]) -> None:
     cluster = Cluster(4, fast=True)
+    cluster.keep_lazy = False
     for action, argument in schedule:
         act(cluster, action, argument)
     heal(cluster, reconnect=reconnect)
@@ -121,6 +122,7 @@ def test_long_schedules_agree_and_recover(seed: int) -> None:
     """Longer than what Hypothesis draws; these commit, fail views, restart and catch up many times."""
     chance = random.Random(seed)
     cluster = Cluster(chance.choice([4, 4, 5, 7]), fast=True)
+    cluster.keep_lazy = chance.random() < 0.5
     for _ in range(120):
         act(cluster, chance.choice(ACTIONS), chance.randrange(2**16))
     heal(cluster, reconnect=bool(seed & 1))

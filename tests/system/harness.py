@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -263,7 +264,7 @@ class Testnet:
         for node in chosen:
             node.start()
         for node in chosen:
-            self.wait(f"replica {node.index} is ready", lambda node=node: self._is_ready(node))
+            self.wait(f"replica {node.index} is ready", partial(self._is_ready, node))
         self.wait("links are up", self._linked)
 
     def _is_ready(self, node: Node) -> bool:
@@ -317,7 +318,7 @@ class Testnet:
 
     # ---- waiting
 
-    def wait(self, what: str, condition: Callable[[], T], timeout_s: float = DEADLINE_S) -> T:
+    def wait(self, what: str, condition: Callable[[], T | None], timeout_s: float = DEADLINE_S) -> T:
         """The first true value of `condition`; fails with everything there is to know if it takes too long."""
         deadline = time.monotonic() + timeout_s
         while not (value := condition()):
@@ -489,7 +490,7 @@ class Load:
 
     async def _send(self, record: ClientRecord) -> None:
         async with Client(self.net.addresses, client_id=record.client_id, retry_s=1.0) as client:
-            while True:
+            while self._running:
                 transactions = record.transactions(record.frames)
                 record.frames += 1
                 with contextlib.suppress(RequestTimeout):

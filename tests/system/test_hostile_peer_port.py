@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,18 +96,22 @@ def warnings(node: Node) -> list[str]:
     ]
 
 
+def has_more(node: Node, before: int) -> bool:
+    return len(warnings(node)) > before
+
+
 def test_strangers_at_the_peer_port(net: Testnet) -> None:
     load = net.load()
     load.wait_more()
     node = net.nodes[ATTACKED]
     files = open_files(node)
     for stranger in STRANGERS:
-        said = len(warnings(node))
+        before = len(warnings(node))
         took_s = visit(net.peer_ports[ATTACKED], net.addresses[ATTACKED].node_key, stranger)
         assert took_s < HANDSHAKE_S + SLACK_S
-        net.wait(f"a line about {stranger.__name__}", lambda said=said: len(warnings(node)) > said)
+        net.wait(f"a line about {stranger.__name__}", partial(has_more, node, before))
         load.wait_more(20)
-        new = warnings(node)[said:]
+        new = warnings(node)[before:]
         assert len(new) == 1, new
         assert "connection from 127.0.0.1" in new[0]
         assert "refused" in new[0]

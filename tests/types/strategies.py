@@ -153,7 +153,7 @@ MESSAGES: dict[Kind, SearchStrategy[Any]] = {
     Kind.CHAIN_REQUEST: st.builds(ChainRequest, counters),
     Kind.CHAIN_RESPONSE: st.builds(chain_response, counters, tuples_of(blocks, 2), qcs),
     Kind.RECOVERY_REQUEST: st.just(RecoveryRequest()),
-    Kind.RECOVERY_RESPONSE: st.builds(RecoveryResponse, counters),
+    Kind.RECOVERY_RESPONSE: st.builds(RecoveryResponse, qcs, optional_tcs),
     Kind.BATCH: st.builds(BatchMessage, batches),
     Kind.ACK: st.builds(Ack, payloads),
     Kind.BATCH_REQUEST: st.builds(BatchRequest, payloads),

@@ -149,7 +149,6 @@ def test_layout_of_the_small_messages() -> None:
         "message_block_request": fill("block 9") + struct.pack(">QI", 4, 128),
         "message_chain_request": struct.pack(">Q", 1),
         "message_recovery_request": b"",
-        "message_recovery_response": struct.pack(">Q", 12),
     }
     for name, encoded in expected.items():
         assert next(iter(EXAMPLES[name].values())).encoding == encoded

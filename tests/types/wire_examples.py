@@ -89,7 +89,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "message_chain_request": {"plain": ChainRequest(1), "largest": ChainRequest(MAX_COUNTER - 1)},
     "message_chain_response": {"two": ChainResponse(7, (BLOCK, EMPTY_BLOCK), QC_8), "none": ChainResponse(7, (), None)},
     "message_recovery_request": {"plain": RecoveryRequest()},
-    "message_recovery_response": {"plain": RecoveryResponse(12)},
+    "message_recovery_response": {"qc": RecoveryResponse(QC_8, None), "qc_and_tc": RecoveryResponse(QC_8, TC_9)},
     "message_batch": {"two_frames": BatchMessage(BATCH), "smallest": BatchMessage(SMALL_BATCH)},
     "message_ack": {"two": Ack((REF, REF_TOP)), "none": Ack(())},
     "message_batch_request": {"one": BatchRequest((REF,)), "none": BatchRequest(())},
