@@ -242,8 +242,10 @@ class Replica:
         self._collector.add_timeout(timeout, self.view)
 
     def _on_new_view(self, peer: int, message: NewView) -> None:
-        """Certificates that are news to us; old ones are not worth a check."""
+        """Certificates that are news to us. Old ones are not worth a check; who has no better ones is helped."""
         record, qc, tc = self.safety.record, message.high_qc, message.high_tc
+        if max(qc.view, tc.view if tc is not None else 0) + 1 < self.view:
+            self._help(peer)
         fresh_qc = qc if qc.view > record.high_qc.view or self._commits_more(qc) else None
         fresh_tc = tc if tc is not None and tc.view >= self.view else None
         if not self._desk.ready(peer, message, _certificates_of(fresh_qc, fresh_tc)):

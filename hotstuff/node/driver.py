@@ -101,6 +101,8 @@ class Driver:
         self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._durable: SafetyRecord = replica.safety.record
+        self._met: set[int] = set()
+        self._unheard: set[int] = set()
         self._out_of_space: set[str] = set()
         self._stalled: list[fx.Effect] = []
         self._lazy_writes: list[fx.Persist] = []
@@ -130,6 +132,9 @@ class Driver:
         """Queue an event for the next turn."""
         if self._stopped or (self.disk_full and isinstance(event, (fx.Received, fx.Submitted))):
             return  # we can promise nothing, and whoever sent this will send it again
+        if isinstance(event, fx.Connected):
+            self._met.add(event.peer)
+            self._unheard.discard(event.peer)
         self._inbox.put(event)
         self._schedule()
 
@@ -268,8 +273,12 @@ class Driver:
             return
         if full:
             logger.error("disk full: not voting until there is space")
+            self._unheard = set(self._met)
         else:
             logger.warning("disk has space again: taking part again")
+            # What they sent meanwhile is lost, as after a broken link; in an idle network nothing else would follow.
+            for peer in sorted(self._unheard):
+                self.post(fx.Connected(peer))
             self._schedule()
 
     def _send(self, effect: fx.Send) -> None:

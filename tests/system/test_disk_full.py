@@ -53,6 +53,7 @@ def test_full_disk_stops_one_replica_until_there_is_space(small_disk: tuple[Test
     net.wait("the disk is full", lambda: net.value(FULL_REPLICA, "disk_full"))
     assert_silent(load)
     load.stop()
+    net.wait_still(1.0)  # whatever comes from now on comes because the replica asks for it
     filler.unlink()
     node = net.nodes[FULL_REPLICA]
     net.wait("it has seen the space", lambda: node.said(SPACE) and not net.value(FULL_REPLICA, "disk_full"))
