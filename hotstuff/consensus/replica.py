@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hotstuff.consensus import validity
 from hotstuff.consensus.collector import Collector
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.effects import (
@@ -111,7 +112,6 @@ class Replica:
         self._rules = rules
         self._leaders = leaders
         self._timing = timing
-        self._genesis = QC.genesis(context)
         self._desk = Desk(self.effects)
         self._collector = Collector(context, validators, self.effects, self._desk.new_job)
         self._pacemaker = Pacemaker(timing.view_timeout_ms * 1000, rules.commit_depth)
@@ -126,7 +126,7 @@ class Replica:
         self._spread_view: int | None = None
         self._persisted = safety.record
         self._now_us = 0
-        self._desk.trust(self._genesis)
+        self._desk.trust(QC.genesis(context))
         self._restore(blocks)
 
     # ---- the way in
@@ -194,7 +194,7 @@ class Replica:
         """Learn its certificates, place its block; `_advance` votes. One proposal counts for each view."""
         header = proposal.block.header
         wrong = self._malformed(header)
-        if wrong is not None or peer != header.proposer or not self._proves_view(proposal):
+        if wrong is not None or peer != header.proposer or not validity.proves_view(proposal):
             self.effects.append(Strike(peer, f"proposal: {wrong or 'not from its leader, or its view not proven'}"))
             return
         if header.view < self.view and not self._sync.wants(header.id):
@@ -228,7 +228,7 @@ class Replica:
         The attached QC is verified before the share counts: otherwise one signer could claim a QC of view 2^62, and
         every TC with its share would demand an impossible one.
         """
-        if timeout.signer != peer or not self._proves_entry(timeout):
+        if timeout.signer != peer or not validity.proves_entry(timeout, self._context):
             self.effects.append(Strike(peer, "timeout for another signer, or without proof of entry"))
             return
         if not self._desk.ready(peer, timeout, _certificates_of(timeout.high_qc, timeout.prev_tc)):
@@ -651,35 +651,7 @@ class Replica:
     # ---- small questions
 
     def _malformed(self, header: Header) -> str | None:
-        """What is wrong with a header by itself? Everything that needs no other block."""
-        context, justify = self._context, header.justify
-        checks = (
-            (header.mode == context.mode, "protocol"),
-            (header.chain_id == context.chain_id, "network"),
-            (header.epoch == context.epoch and justify.epoch == context.epoch, "epoch"),
-            (header.vset_hash == context.vset_hash, "validator set"),
-            (header.parent_id == justify.block_id, "parent is not the justified block"),
-            (header.view > justify.view, "view not above justify"),
-            (justify.view > 0 or justify == self._genesis, "genesis certificate"),
-            (header.proposer == self._leaders.leader(header.view), "proposer is not the leader of the view"),
-        )
-        return next((what for good, what in checks if not good), None)
-
-    def _proves_view(self, proposal: Proposal) -> bool:
-        """Does the proposal carry what leads to its view: the justify QC, or a TC of the view before?"""
-        header, tc = proposal.block.header, proposal.entry_tc
-        if tc is None:
-            return header.view == header.justify.view + 1
-        return header.view == tc.view + 1 and header.justify.view < tc.view
-
-    def _proves_entry(self, timeout: Timeout) -> bool:
-        """Was the signer allowed into the view it gives up on? By the QC, or by a TC whose QC it does not hide."""
-        if timeout.epoch != self._context.epoch or timeout.high_qc.view >= timeout.view:
-            return False
-        if timeout.high_qc.view + 1 == timeout.view:
-            return timeout.prev_tc is None
-        tc = timeout.prev_tc
-        return tc is not None and tc.view + 1 == timeout.view and timeout.high_qc.view >= tc.high_qc.view
+        return validity.malformed(header, self._context, self._leaders)
 
     def _vote_targets(self, view: int) -> tuple[int, ...]:
         """leader(v+1) makes the QC, leader(v) if that one fails."""
