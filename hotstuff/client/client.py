@@ -21,7 +21,7 @@ from hotstuff import native
 from hotstuff.app.sessions import MAX_GAPS
 from hotstuff.errors import ConfigError, InvalidMessage, NotConnected, RequestTimeout, TooManyGaps
 from hotstuff.network import Body, ClientLimits, FrameProtocol, connect_client
-from hotstuff.types.client import Answer, ClientKind, Refused, decode_answers
+from hotstuff.types.client import Answer, ClientKind, Refusal, Refused, decode_answers
 
 RECONNECT_MIN_S, RECONNECT_MAX_S = 0.05, 2.0
 DEFAULT_TIMEOUT_S = 30.0
@@ -263,8 +263,13 @@ class Client:
         if pending is None or pending.author != replica or pending.done.done():
             return
         delay_s = min(max(refused.retry_ms / 1000, RESEND_MIN_S), self._retry_s)
+        if refused.reason is Refusal.NOT_READY:
+            # It may stay so for long: this frame goes elsewhere now, and new ones with it.
+            following = (replica + 1) % len(self._replicas)
+            self._author = following if self._author == replica else self._author
+            pending.author, delay_s = following, RESEND_MIN_S
         # One that keeps refusing gets no longer than one that is silent.
-        if asyncio.get_running_loop().time() + delay_s >= pending.since + self._retry_s:
+        elif asyncio.get_running_loop().time() + delay_s >= pending.since + self._retry_s:
             pending.author = (pending.author + 1) % len(self._replicas)
         self._send(refused.first_seq, pending, delay_s=delay_s)
 

@@ -92,8 +92,8 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         try:
-            await self._network.start()
-            await self._server.start()
+            await self._listen("peer_bind", self._network)
+            await self._listen("client_bind", self._server)
             self._driver.start(self._network)
             logger.info("ready", extra={"fields": self._addresses()})
             await self._stop.wait()
@@ -101,6 +101,12 @@ class Node:
             await self._close()
         if self._error is not None:
             raise self._error
+
+    async def _listen(self, field: str, listener: PeerNetwork | FrameServer) -> None:
+        try:
+            await listener.start()
+        except ConfigError as error:
+            raise ConfigError(f"{self._home.config.path}: {field}", error.given, error.allowed) from None
 
     # ---- network.PeerHandler
 
@@ -110,12 +116,10 @@ class Node:
 
     def peer_connected(self, peer: int) -> None:
         """A link came up."""
-        logger.info("peer connected", extra={"fields": {"peer": peer}})
         self._driver.post(Connected(peer))
 
     def peer_lost(self, peer: int) -> None:
-        """A link went down; the network sets it up again."""
-        logger.info("peer lost", extra={"fields": {"peer": peer}})
+        """A link went down; the network sets it up again and says so in the log."""
 
     def fatal(self, exc: BaseException) -> None:
         """Cannot go on: stop, and let `run` raise it."""

@@ -246,8 +246,7 @@ def test_two_tries_with_different_outcomes() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("reason", list(Refusal))
-def test_a_refused_frame_is_sent_again_after_the_wait(reason: Refusal) -> None:
+def test_a_refused_frame_is_sent_again_after_the_wait() -> None:
     async def main() -> None:
         async with replicas(4) as fakes, connected(fakes, retry_s=NEVER_S) as client:
             loop, times = asyncio.get_running_loop(), []
@@ -255,7 +254,7 @@ def test_a_refused_frame_is_sent_again_after_the_wait(reason: Refusal) -> None:
             def on_submit(first: int, _count: int) -> None:
                 times.append(loop.time())
                 if len(times) < 3:
-                    fakes[0].refuse(first, 40, reason)
+                    fakes[0].refuse(first, 40)
                 else:
                     for fake in fakes:
                         fake.answer(answer(first))
@@ -278,6 +277,35 @@ def test_one_that_always_refuses_does_not_keep_the_frame(retry_ms: int) -> None:
             fakes[1].on_submit = lambda first, count: [fake.answer(answer(first, count)) for fake in fakes]
             await submit(client)
             assert len(fakes[0].frames) <= 8, "asked again as fast as it refused"
+
+    run(main)
+
+
+def test_one_that_is_not_ready_is_left_alone() -> None:
+    """A passive replica may refuse for hours: neither this frame nor the next one waits for it."""
+
+    async def main() -> None:
+        async with replicas(4) as fakes, connected(fakes, retry_s=NEVER_S) as client:
+            fakes[0].on_submit = lambda first, _count: fakes[0].refuse(first, 1000, Refusal.NOT_READY)
+            fakes[1].on_submit = lambda first, count: [fake.answer(answer(first, count)) for fake in fakes]
+            await submit(client)
+            await submit(client)
+            assert fakes[0].numbers == [1]
+            assert fakes[1].numbers == [1, 2]
+
+    run(main)
+
+
+def test_a_cancelled_submit_is_cancelled_also_when_the_answer_comes_at_that_moment() -> None:
+    async def main() -> None:
+        async with replicas(4) as fakes, connected(fakes) as client:
+            task = submit(client)
+            await until(lambda: fakes[0].frames)
+            client._pending[1].done.set_result(answer(1))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not client._pending
 
     run(main)
 

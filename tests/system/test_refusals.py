@@ -156,12 +156,12 @@ def test_port_in_use(home: Path, kind: str) -> None:
     index_key = Keys.load(home / "keys.json").node.public_key()
     with socket.create_server(getattr(config.validators[index_key], kind)) as taken:
         port = taken.getsockname()[1]
-        refused(home, USAGE, "bind", f"127.0.0.1:{port}", "allowed: a free address", "in use")
+        refused(home, USAGE, f"{kind}_bind", f"127.0.0.1:{port}", "allowed: a free address", "in use")
 
 
 def test_address_of_another_machine(home: Path) -> None:
     configure(home, peer_bind="192.0.2.1:7000")
-    refused(home, USAGE, "bind", "192.0.2.1:7000", "allowed: a free address of this machine")
+    refused(home, USAGE, "peer_bind", "192.0.2.1:7000", "allowed: a free address of this machine")
 
 
 def test_second_process_on_the_same_data_directory(net: Testnet) -> None:
