@@ -287,7 +287,7 @@ class Cluster:
             context=self.context,
             validators=self.validators,
             rules=self.rules,
-            leaders=RoundRobin(len(self.members)),
+            leaders=RoundRobin([v.power for v in self.validators.validators]),
             safety=safety,
             root=root,
             blocks=above,

@@ -167,7 +167,7 @@ class Node:
             context=genesis.context,
             validators=genesis.validators,
             rules=rules,
-            leaders=RoundRobin(len(genesis.validators)),
+            leaders=RoundRobin([v.power for v in genesis.validators.validators]),
             safety=safety,
             root=executed.node(),
             blocks=store.blocks_above(executed.height),

@@ -8,6 +8,7 @@ from cluster import Cluster
 
 from hotstuff.consensus.collector import VoteSlot
 from hotstuff.consensus.effects import Share
+from hotstuff.consensus.leaders import RoundRobin
 from hotstuff.types.block import BatchRef, Block, Header, payload_root
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.encoding import ZERO_HASH
@@ -35,8 +36,8 @@ class Forge:
         return range(len(self.validators))
 
     def leader(self, view: int) -> int:
-        """As `RoundRobin`."""
-        return view % len(self.validators)
+        """As the replicas see it."""
+        return RoundRobin([v.power for v in self.validators.validators]).leader(view)
 
     def vote(self, signer: int, view: int, block_id: bytes, commit_id: bytes = ZERO_HASH) -> Vote:
         """A vote that nobody asked for."""

@@ -649,15 +649,12 @@ def test_power_decides_and_not_heads() -> None:
     assert cluster.ordered(3) >= 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="equal turns: light validators that are down leave no three good leaders in a row"
-)
 def test_a_minority_of_the_power_that_is_a_majority_of_the_heads_may_be_down() -> None:
     cluster = Cluster(4, powers=[1, 1, 1, 6], fast=True)
     cluster.kill(0)
     cluster.kill(1)
     cluster.submit(3)
-    cluster.advance(300_000)
+    cluster.advance(60_000)
     assert cluster.ordered(3) == 1
 
 

@@ -68,7 +68,7 @@ class Member:
             context=CONTEXT,
             validators=VALIDATORS,
             rules=RULES[Mode.CHAINED],
-            leaders=RoundRobin(4),
+            leaders=RoundRobin([1] * 4),
             safety=safety,
             root=executed.node(),
             blocks=self.store.blocks_above(executed.height),
