@@ -109,7 +109,6 @@ class Mempool:
         self._missing_in_view: tuple[int, tuple[int, ...]] = (0, ())
         self._slow_until: dict[int, int] = {}
         self._queue: deque[Block] = deque()
-        self._queue_bytes = 0
         self._may_ack = self._may_author = False
         for ref in held:
             self._lanes[ref.author].hold(ref)
