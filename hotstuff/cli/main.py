@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STORAGE, EXIT_BUG = 0, 1, 2, 3, 70
 
+# After so many seconds without a result a command says what it waits for.
+NOTICE_S = 2.0
+
 EPILOG = """exit status: 0 done; 1 failed; 2 a mistake in arguments, config, genesis or keys;
 3 the data directory cannot be used; 70 a broken invariant (a bug, or too many faults)"""
 
@@ -138,6 +141,8 @@ def replicas_of(home: Path) -> tuple[list[ReplicaAddress], bool]:
 
 def run_client(options: argparse.Namespace) -> int:
     """hotstuff client"""
+    import asyncio
+
     from hotstuff.cli.loop import run_loop
     from hotstuff.client import Client
     from hotstuff.errors import ConfigError
@@ -146,12 +151,19 @@ def run_client(options: argparse.Namespace) -> int:
 
     async def send() -> None:
         client = Client(replicas, tls=tls)
-        await client.start(options.timeout)
+
+        def still_waiting() -> None:
+            reached = f"{client.connected} of {len(replicas)} replicas reached"
+            print(f"waiting up to {options.timeout:g} s: {reached}", file=sys.stderr)
+
+        notice = asyncio.get_running_loop().call_later(NOTICE_S, still_waiting)
         try:
+            await client.start(options.timeout)
             receipt = await client.submit([text.encode() for text in options.transactions], timeout_s=options.timeout)
         except ValueError as error:
             raise ConfigError("TEXT", "these transactions", str(error)) from None
         finally:
+            notice.cancel()
             await client.close()
         print(f"committed {receipt.count} at height {receipt.height}, state {receipt.state.hex()}")
 
