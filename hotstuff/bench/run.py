@@ -85,7 +85,10 @@ async def run_bench(plan: BenchPlan, show: Callable[[Progress], None]) -> Outcom
         show(Progress("comparing chains", 0, 0, 0, 0, 0, 0, 0))
         cluster.stop()
         agreement = compare_chains([cluster.home(i) / "data" for i in range(plan.nodes)])
-        return Outcome(run.report(agreement.agree), run.timeline(), run.load.errors)
+        errors = [f"request: {error}" for error in run.load.errors]
+        if not agreement.agree:
+            errors.append(f"chains differ from height {agreement.first_difference} on (heights {agreement.heights})")
+        return Outcome(run.report(agreement.agree), run.timeline(), errors)
 
 
 class _Run:

@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.json:
             Path(options.json).write_text(encoded + "\n")
     for error in outcome.errors:
-        print(f"failed request: {error}", file=sys.stderr)
+        print(f"failed: {error}", file=sys.stderr)
     return EXIT_OK if report["agreement"] and not report["failed"] else EXIT_FAILED
 
 

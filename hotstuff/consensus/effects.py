@@ -5,7 +5,8 @@
 
 The driver finishes effects in this order, over everything that one or more steps returned:
 
-    1. `Persist`           all of them in one transaction, synced before anything below happens
+    1. `Persist`           all of them in one transaction, synced before anything below happens; if all are `lazy`,
+                           they may wait for the next transaction
     2. `Send`, `Broadcast`, `SpreadBatch` in order; a `Send` to ourselves comes back as `Received`, after the sync
                            like any other
     3. `Commit`            to the application, in height order, then the answers to clients

@@ -519,7 +519,7 @@ class Replica:
         proposal = Proposal(Block(header, refs), signature, entry_tc)
         for item in (proposal, header.justify, *(() if entry_tc is None else (entry_tc, entry_tc.high_qc))):
             self._desk.trust(item)
-        self._persist(proposal.block)
+        self._persist()
         self.effects.append(Broadcast(proposal))
         self.effects.append(Send(self.index, proposal))
 
@@ -573,14 +573,15 @@ class Replica:
         tip = self.tree.get(self.safety.record.high_qc.block_id)
         return tip is None or self.tree.tail_uncommitted(tip) or self._payload.has_work(tip.included)
 
-    def _persist(self, *blocks: Block, lazy: bool = False) -> None:
+    def _persist(self, *, lazy: bool = False) -> None:
         """Everything signed so far becomes durable before whatever is sent after this.
 
-        Lazy where nothing was signed: certificates that were only learned prove themselves and can be lost.
+        Lazy where nothing was signed: certificates that were only learned prove themselves and can be lost. A block
+        is written with the vote for it; a proposal needs only the record that forbids another one in its view.
         """
         record = self.safety.record
-        if blocks or record != self._persisted:
-            self.effects.append(Persist(safety=record, blocks=blocks, lazy=lazy))
+        if record != self._persisted:
+            self.effects.append(Persist(safety=record, lazy=lazy))
             self._persisted = record
 
     # ---- joining, leaving and helping

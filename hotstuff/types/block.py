@@ -114,11 +114,6 @@ class Block:
         """header | count u32 | references."""
         return self.header.encoding + U32.pack(len(self.payload)) + b"".join(ref.encoding for ref in self.payload)
 
-    @cached_property
-    def payload_bytes(self) -> int:
-        """Bytes of all bodies that the block orders."""
-        return sum(ref.size_bytes for ref in self.payload)
-
     @classmethod
     def read(cls, reader: Reader) -> Block:
         """Reads one block inside a larger value; raises `InvalidEncoding` if the payload is not the header's."""

@@ -100,12 +100,6 @@ def test_id_of_a_block_is_its_header_s() -> None:
     assert BLOCK.id == BLOCK.header.id == Block.decode(BLOCK.encoding).id
 
 
-@given(refs=tuples_of(batch_refs, 4))
-@wire_settings
-def test_payload_bytes(refs: tuple[BatchRef, ...]) -> None:
-    assert sealed(PLAIN, refs).payload_bytes == sum(ref.size_bytes for ref in refs)
-
-
 @pytest.mark.parametrize("count", [MAX_BATCH_REFS, MAX_BATCH_REFS + 1, 2**31, 2**32 - 1])
 def test_claimed_references_are_refused_before_allocation(count: int) -> None:
     data = PLAIN.encoding + struct.pack(">I", count) + REF.encoding
