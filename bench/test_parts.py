@@ -28,7 +28,7 @@ VALIDATORS = make_set(MEMBERS)
 CONTEXT = Context(Mode.CHAINED, bytes(32), 1, VALIDATORS.hash)
 VERIFIER = Verifier(CONTEXT, VALIDATORS)
 BLOCK_ID, COMMIT_ID = b"\1" * 32, b"\2" * 32
-MESSAGE = CONTEXT.vote_message(7, Phase.PREPARE, BLOCK_ID, COMMIT_ID)
+MESSAGE = CONTEXT.vote_message(7, Phase.GENERIC, BLOCK_ID, COMMIT_ID)
 SHARES = tuple(Share(i, MESSAGE, MEMBERS[i].bls.sign(MESSAGE)) for i in range(3))
 
 
@@ -61,7 +61,7 @@ def test_sign_a_vote(benchmark: BenchmarkFixture) -> None:
 
 
 def test_decode_a_vote(benchmark: BenchmarkFixture) -> None:
-    vote = Vote(1, 7, Phase.PREPARE, BLOCK_ID, COMMIT_ID, 0, SHARES[0].signature)
+    vote = Vote(1, 7, Phase.GENERIC, BLOCK_ID, COMMIT_ID, 0, SHARES[0].signature)
     assert benchmark(Vote.decode, vote.encoding) == vote
 
 
@@ -72,7 +72,7 @@ def test_collect_a_quorum(benchmark: BenchmarkFixture) -> None:
 def test_check_a_qc(benchmark: BenchmarkFixture) -> None:
     signature = VERIFIER.collect(SHARES).signature
     assert signature is not None
-    qc = QC(1, 7, Phase.PREPARE, BLOCK_ID, COMMIT_ID, VALIDATORS.bitmap([0, 1, 2]), signature)
+    qc = QC(1, 7, Phase.GENERIC, BLOCK_ID, COMMIT_ID, VALIDATORS.bitmap([0, 1, 2]), signature)
     assert benchmark(VERIFIER.check, qc)
 
 

@@ -171,9 +171,9 @@ class Safety:
         """A vote, unless a rule forbids it. `record` then says so and must be durable before the vote leaves."""
         if self.refusal(header, VOTE_RULES) is not None:
             return None
-        message = self._context.vote_message(header.view, Phase.PREPARE, header.id, commit_id)
+        message = self._context.vote_message(header.view, Phase.GENERIC, header.id, commit_id)
         signature = self._secret.sign(message)
-        vote = Vote(header.epoch, header.view, Phase.PREPARE, header.id, commit_id, self.index, signature)
+        vote = Vote(header.epoch, header.view, Phase.GENERIC, header.id, commit_id, self.index, signature)
         self.record = replace(self.record, voted_view=header.view, last_vote=vote)
         return vote
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hotstuff.consensus.effects import Checkable, Share
-from hotstuff.crypto import aggregate, bls, ed25519
-from hotstuff.crypto.bls import PublicKey
+from hotstuff.crypto import aggregate
+from hotstuff.crypto.scheme import BLS, Scheme
 from hotstuff.errors import InvalidEncoding
 from hotstuff.types.batch import Batch
 from hotstuff.types.certificates import QC, TC
@@ -21,11 +21,12 @@ from hotstuff.types.validators import ValidatorSet
 class Verifier:
     """Checks signatures of one epoch against its validator set (rule 1.4)."""
 
-    def __init__(self, context: Context, validators: ValidatorSet) -> None:
+    def __init__(self, context: Context, validators: ValidatorSet, scheme: Scheme = BLS) -> None:
         self._context = context
         self._validators = validators
+        self._scheme = scheme
         self._genesis = QC.genesis(context)
-        self._keys = [PublicKey.from_bytes(v.bls_key) for v in validators.validators]
+        self._keys = [scheme.public_key(v.bls_key) for v in validators.validators]
 
     def check(self, item: Checkable) -> bool:
         """Is the signature of `item` valid, by the right signers, for exactly what it says?"""
@@ -43,7 +44,7 @@ class Verifier:
     def collect(self, shares: Iterable[Share]) -> aggregate.Collected:
         """Aggregate shares, verify the result, find the bad ones."""
         named = [(s.signer, self._keys[s.signer], s.message, s.signature) for s in shares]
-        return aggregate.collect_groups(named)
+        return self._scheme.collect(named)
 
     def _qc(self, qc: QC) -> bool:
         if qc.view == 0:
@@ -52,7 +53,7 @@ class Verifier:
         if qc.epoch != self._context.epoch or not self._validators.is_quorum(signers):
             return False
         message = self._context.vote_message(qc.view, qc.phase, qc.block_id, qc.commit_id)
-        return bls.fast_aggregate_verify([self._keys[i] for i in signers], message, qc.signature)
+        return self._scheme.fast_aggregate_verify([self._keys[i] for i in signers], message, qc.signature)
 
     def _tc(self, tc: TC) -> bool:
         """Its own groups and signature; its `high_qc` is an item of its own, checked apart."""
@@ -67,17 +68,17 @@ class Verifier:
             return False
         messages = [self._context.timeout_message(tc.view, view) for view in views]
         keys = [[self._keys[i] for i in group] for group in groups]
-        return bls.aggregate_verify(list(zip(keys, messages, strict=True)), tc.signature)
+        return self._scheme.aggregate_verify(list(zip(keys, messages, strict=True)), tc.signature)
 
     def _proposal(self, proposal: Proposal) -> bool:
         header = proposal.block.header
         if header.proposer >= len(self._validators):
             return False
         key = self._validators.validators[header.proposer].node_key
-        return ed25519.verify(key, self._context.proposal_message(header.view, header.id), proposal.signature)
+        return self._scheme.verify_node(key, self._context.proposal_message(header.view, header.id), proposal.signature)
 
     def _batch(self, batch: Batch) -> bool:
         if batch.epoch != self._context.epoch or batch.author >= len(self._validators):
             return False
         key = self._validators.validators[batch.author].node_key
-        return ed25519.verify(key, batch.message(self._context), batch.signature)
+        return self._scheme.verify_node(key, batch.message(self._context), batch.signature)

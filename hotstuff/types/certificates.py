@@ -60,11 +60,21 @@ class QC:
         """Identity of these exact bytes, for the cache of verified certificates (never (view, block_id) alone)."""
         return digest(Domain.QC, self.encoding)
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What makes one certificate higher than another: the view, and within a view the phase."""
+        return self.view, self.phase
+
+    @property
+    def leads_to(self) -> int:
+        """The view that its holder may act in: the next one if nothing is left to vote on in its own."""
+        return self.view + 1 if self.phase.ends_view else self.view
+
     @classmethod
     def genesis(cls, context: Context) -> QC:
         """The certificate below the first block: view 0, no signer; valid by exact equality and nothing else."""
         empty = bytes(BLS_SIGNATURE_BYTES)
-        return cls(context.epoch, 0, Phase.PREPARE, context.root_id, ZERO_HASH, b"", empty)
+        return cls(context.epoch, 0, Phase.GENERIC, context.root_id, ZERO_HASH, b"", empty)
 
     @classmethod
     def read(cls, reader: Reader) -> QC:

@@ -52,11 +52,29 @@ class Mode(enum.IntEnum):
 
 
 class Phase(enum.IntEnum):
-    """What a vote is for. Signed, so that a certificate of one phase cannot stand in for another."""
+    """What a vote is for. Signed, so that a certificate of one phase cannot stand in for another.
+
+    `basic` votes three times in a view; the pipelined protocols vote once, and that phase is the paper's "generic".
+    """
 
     PREPARE = 1
     PRECOMMIT = 2
     COMMIT = 3
+    GENERIC = 4
+
+    @property
+    def ends_view(self) -> bool:
+        """Is nothing left to vote on in a view once this phase has a QC?"""
+        return self in (Phase.COMMIT, Phase.GENERIC)
+
+
+PHASES: dict[Mode, tuple[Phase, ...]] = {
+    Mode.BASIC: (Phase.PREPARE, Phase.PRECOMMIT, Phase.COMMIT),
+    Mode.CHAINED: (Phase.GENERIC,),
+    Mode.HOTSTUFF2: (Phase.GENERIC,),
+    Mode.JOLTEON: (Phase.GENERIC,),
+}
+"""The votes of one view, in order."""
 
 
 @dataclass(frozen=True)

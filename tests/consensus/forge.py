@@ -41,9 +41,9 @@ class Forge:
 
     def vote(self, signer: int, view: int, block_id: bytes, commit_id: bytes = ZERO_HASH) -> Vote:
         """A vote that nobody asked for."""
-        message = self.context.vote_message(view, Phase.PREPARE, block_id, commit_id)
+        message = self.context.vote_message(view, Phase.GENERIC, block_id, commit_id)
         signature = self.cluster.members[signer].bls.sign(message)
-        return Vote(self.context.epoch, view, Phase.PREPARE, block_id, commit_id, signer, signature)
+        return Vote(self.context.epoch, view, Phase.GENERIC, block_id, commit_id, signer, signature)
 
     def share(self, vote: Vote) -> Share:
         """What the collector makes of a vote."""
@@ -57,7 +57,7 @@ class Forge:
         block_id: bytes,
         commit_id: bytes = ZERO_HASH,
         signers: Iterable[int] | None = None,
-        phase: Phase = Phase.PREPARE,
+        phase: Phase = Phase.GENERIC,
     ) -> QC:
         """A QC by these signers, by default all."""
         chosen = sorted(self.everyone if signers is None else signers)

@@ -33,7 +33,7 @@ def voted(view: int) -> fx.Persist:
 
 
 def vote(view: int) -> Vote:
-    return Vote(1, view, Phase.PREPARE, b"\1" * 32, b"\2" * 32, 0, b"\3" * 96)
+    return Vote(1, view, Phase.GENERIC, b"\1" * 32, b"\2" * 32, 0, b"\3" * 96)
 
 
 class Core:

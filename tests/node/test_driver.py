@@ -470,7 +470,7 @@ def test_strikes_and_reports(store: ChainStore, caplog: pytest.LogCaptureFixture
 
 def stored_chain(store: ChainStore) -> tuple[Block, ...]:
     blocks = make_chain([[]] * 3)
-    certificate = QC(1, 5, Phase.PREPARE, b"\1" * 32, blocks[-1].id, b"\1", b"\2" * 96)
+    certificate = QC(1, 5, Phase.GENERIC, b"\1" * 32, blocks[-1].id, b"\1", b"\2" * 96)
     executed = replace(store.load_executed(CONTEXT, 4), height=3)
     writes = [fx.Persist(blocks=blocks), fx.Persist(commit_qc=certificate, commit_height=3)]
     store.persist(writes, execution_records(executed, blocks, {}))

@@ -45,7 +45,7 @@ def make_chain(length: int, refs: tuple[BatchRef, ...] = ()) -> list[Block]:
 
 
 def make_qc(block: Block, view: int = 9) -> QC:
-    return QC(1, view, Phase.PREPARE, b"\3" * 32, block.id, b"\7", b"\4" * 96)
+    return QC(1, view, Phase.GENERIC, b"\3" * 32, block.id, b"\7", b"\4" * 96)
 
 
 def committing(block: Block) -> Persist:
@@ -87,7 +87,7 @@ def test_no_record_is_none(store: ChainStore) -> None:
 
 @pytest.mark.parametrize("passive", [False, True])
 def test_the_safety_record_survives(data: DataDir, store: ChainStore, passive: bool) -> None:
-    vote = Vote(1, 7, Phase.PREPARE, b"\1" * 32, b"\2" * 32, 0, b"\3" * 96)
+    vote = Vote(1, 7, Phase.GENERIC, b"\1" * 32, b"\2" * 32, 0, b"\3" * 96)
     record = replace(FRESH, voted_view=7, timed_out_view=6, proposed_view=5, last_vote=vote, passive=passive)
     store.write_safety(FRESH)
     store.write_safety(record)

@@ -39,7 +39,7 @@ def test_layout_of_a_tc() -> None:
 
 
 def test_genesis_certificate() -> None:
-    expected = QC(3, 0, Phase.PREPARE, CONTEXT.root_id, ZERO_HASH, b"", bytes(96))
+    expected = QC(3, 0, Phase.GENERIC, CONTEXT.root_id, ZERO_HASH, b"", bytes(96))
     assert QC.genesis(CONTEXT) == expected == QC.decode(expected.encoding)
     changes: dict[str, Any] = {"mode": Mode.BASIC, "chain_id": fill("x"), "epoch": 4, "vset_hash": fill("x")}
     others = [QC.genesis(replace(CONTEXT, **{name: new})) for name, new in changes.items()]

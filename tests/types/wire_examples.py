@@ -39,7 +39,7 @@ def fill(label: str, size: int = 32) -> bytes:
 
 CONTEXT = Context(Mode.JOLTEON, fill("chain"), 3, fill("vset"))
 GENESIS_QC = QC.genesis(CONTEXT)
-QC_8 = QC(3, 8, Phase.PREPARE, fill("block 8"), fill("block 7"), b"\x0d", fill("qc 8", 96))
+QC_8 = QC(3, 8, Phase.GENERIC, fill("block 8"), fill("block 7"), b"\x0d", fill("qc 8", 96))
 QC_TOP = QC(MAX_COUNTER - 1, MAX_COUNTER - 1, Phase.COMMIT, fill("a"), ZERO_HASH, bytes(126) + b"\xff\x80", bytes(96))
 TC_9 = TC(3, 9, (TimeoutGroup(8, b"\x05"), TimeoutGroup(2, b"\x08")), fill("tc 9", 96), QC_8)
 REF = BatchRef(2, 41, fill("batch 41"), 1_000_000, 4_000)
@@ -53,7 +53,7 @@ ENTERED = Header(
 BODY = native.build_frame(fill("client", 16), 1, [b"a", b"bc" * 20]) + native.build_frame(bytes(16), 2**40, [b"\0"])
 BATCH = parsed(3, 2, 41, fill("batch signature", 64), BODY)
 SMALL_BATCH = parsed(0, 0, 1, bytes(64), native.build_frame(b"\xff" * 16, MAX_COUNTER - 2, [b"!"]))
-VOTE = Vote(3, 9, Phase.PREPARE, fill("block 9"), fill("block 8"), 3, fill("vote", 96))
+VOTE = Vote(3, 9, Phase.GENERIC, fill("block 9"), fill("block 8"), 3, fill("vote", 96))
 COMMIT_VOTE = Vote(0, 1, Phase.COMMIT, fill("block 1"), ZERO_HASH, 0, bytes(96))
 TIMEOUT = Timeout(3, 9, 1, fill("timeout", 96), QC_8, None)
 LATE_TIMEOUT = Timeout(3, 10, 65535, fill("timeout", 96), QC_8, TC_9)
