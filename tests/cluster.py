@@ -18,7 +18,7 @@ from typing import Any
 
 from hotstuff import native
 from hotstuff.consensus import effects as fx
-from hotstuff.consensus.leaders import RoundRobin
+from hotstuff.consensus.leaders import Weighted
 from hotstuff.consensus.replica import Replica, Timing
 from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety, SafetyRecord
@@ -32,7 +32,7 @@ from hotstuff.mempool.mempool import Mempool, MempoolConfig
 from hotstuff.types.batch import Batch
 from hotstuff.types.block import BatchRef, Block
 from hotstuff.types.certificates import QC, TC
-from hotstuff.types.hashing import Context, Mode
+from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
     BatchMessage,
     BatchRequest,
@@ -161,9 +161,9 @@ class FakeVerifier:
         views = [group.high_qc_view for group in tc.groups]
         groups = [self._validators.signers(group.signers) for group in tc.groups]
         everyone = [signer for group in groups for signer in group]
-        shape = views == sorted(set(views), reverse=True) and tc.high_qc.view == views[0] < tc.view
+        shape = views == sorted(set(views), reverse=True) and tc.high_qc.view == views[0]
         known = tc.epoch == self._context.epoch and len(set(everyone)) == len(everyone) and all(groups)
-        if not shape or not known or not self._validators.is_quorum(everyone):
+        if not shape or tc.high_qc.leads_to > tc.view or not known or not self._validators.is_quorum(everyone):
             return False
         pairs = [(view, i) for view, group in zip(views, groups, strict=True) for i in group]
         return tc.signature == self._sum((i, self._context.timeout_message(tc.view, view)) for view, i in pairs)
@@ -232,13 +232,14 @@ class Cluster:
         seed: int | None = 0,
         passive: int | None = None,
         fast: bool = False,
+        mode: Mode = Mode.CHAINED,
     ) -> None:
         """`seed` shuffles deliveries (None: in the order of sending); `passive` has lost its safety record."""
         self.members = [Member(FakeSecret(i), FakeNodeSecret(i)) for i in range(n)] if fast else make_members(n)
         self.validators = make_set(self.members, powers)
-        self.context = Context(Mode.CHAINED, b"\7" * 32, 1, self.validators.hash)
+        self.context = Context(mode, b"\7" * 32, 1, self.validators.hash)
         self.verifier: Any = (FakeVerifier if fast else Verifier)(self.context, self.validators)
-        self.rules = RULES[Mode.CHAINED]
+        self.rules = RULES[mode]
         self.random = None if seed is None else random.Random(seed)
         self.mempool_config = MempoolConfig()
         self.now_us = 0
@@ -287,7 +288,7 @@ class Cluster:
             context=self.context,
             validators=self.validators,
             rules=self.rules,
-            leaders=RoundRobin([v.power for v in self.validators.validators]),
+            leaders=Weighted([v.power for v in self.validators.validators]),
             safety=safety,
             root=root,
             blocks=above,
@@ -395,6 +396,8 @@ class Cluster:
         disk = self.disks[sender]
         if isinstance(message, Vote) and message.signer == sender:
             what, view, said, durable = "vote", message.view, message.encoding, disk.safety.voted_view
+            if message.phase is not Phase.GENERIC:
+                what += f" {message.phase.name}"
         elif isinstance(message, Timeout) and message.signer == sender:
             what, view, said, durable = "timeout", message.view, message.encoding, disk.safety.timed_out_view
         elif isinstance(message, Proposal) and message.block.header.proposer == sender:
@@ -404,7 +407,7 @@ class Cluster:
             return
         assert durable >= view, f"{what} of view {view} left replica {sender} before it was durable ({durable})"
         spoken = self.signed.setdefault((what, sender, view), set())
-        if what == "vote" and not spoken:
+        if isinstance(message, Vote) and not spoken:
             assert ("timeout", sender, view) not in self.signed, f"replica {sender} voted in timed-out view {view}"
         spoken.add(said)
         assert len(spoken) == 1, f"replica {sender} signed two {what}s of view {view}"

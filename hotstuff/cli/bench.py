@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotstuff.cli.main import EXIT_FAILED, EXIT_OK, guarded
+from hotstuff.cli.main import EXIT_FAILED, EXIT_OK, PROTOCOLS, guarded
 
 if TYPE_CHECKING:
     from hotstuff.bench.run import BenchPlan, Progress
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tx-size", type=int, default=512, metavar="BYTES", help="bytes of a transaction (default: %(default)s)")
     add("--duration", type=float, default=10.0, metavar="S", help="seconds measured (default: %(default)s)")
     add("--warmup", type=float, default=2.0, metavar="S", help="seconds before that (default: %(default)s)")
-    add("--protocol", choices=["chained"], default="chained", help="(default: %(default)s)")
+    add("--protocol", choices=PROTOCOLS, default="chained", help="(default: %(default)s)")
     add("--fsync", action=argparse.BooleanOptionalAction, default=True, help="sync every durable write to disk")
     add("--no-tls", dest="tls", action="store_false", help="plain TCP, to compare with systems without encryption")
     add("--json", metavar="FILE", help="write the report as one JSON object; - for standard output")

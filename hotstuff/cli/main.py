@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STORAGE, EXIT_BUG = 0, 1, 2, 3, 70
 
+# As in genesis files; here too, because their module is slow to import.
+PROTOCOLS = ("basic", "chained", "hotstuff2", "jolteon")
 # After so many seconds without a result a command says what it waits for.
 NOTICE_S = 2.0
 
@@ -40,6 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     testnet.add_argument("--host", default="127.0.0.1", help="address of every node (default: %(default)s)")
     testnet.add_argument(
         "--base-port", type=int, default=7100, help="node i: this + 2i for peers, + 2i + 1 for clients"
+    )
+    testnet.add_argument("--protocol", choices=PROTOCOLS, default="chained", help="(default: %(default)s)")
+    testnet.add_argument(
+        "--sticky", type=int, default=1, metavar="VIEWS", help="views that each leader has in a row (default: 1)"
     )
     testnet.set_defaults(run=run_testnet)
 
@@ -92,9 +98,17 @@ def guarded(run: Callable[[], int]) -> int:
 
 def run_testnet(options: argparse.Namespace) -> int:
     """hotstuff testnet"""
+    from hotstuff.node.genesis import Rotation
     from hotstuff.node.testnet import TestnetPlan, create_testnet
 
-    plan = TestnetPlan(options.nodes, name=options.name, host=options.host, base_port=options.base_port)
+    plan = TestnetPlan(
+        options.nodes,
+        name=options.name,
+        protocol=options.protocol,
+        rotation=Rotation(sticky=options.sticky),
+        host=options.host,
+        base_port=options.base_port,
+    )
     genesis = create_testnet(options.directory, plan)
     print(f"network {plan.name!r}, chain id {genesis.chain_id.hex()}, {plan.nodes} validators in {options.directory}")
     print("start each of them with:")

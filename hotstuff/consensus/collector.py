@@ -79,10 +79,10 @@ class Collector:
         message = self._context.vote_message(vote.view, vote.phase, vote.block_id, vote.commit_id)
         bucket.shares[vote.signer] = Share(vote.signer, message, vote.signature)
 
-    def start_votes(self, now_us: int, patience_us: Callable[[int], int]) -> None:
-        """Aggregates every bucket that has a quorum, after the patience (us) that its view deserves."""
+    def start_votes(self, now_us: int, patience_us: Callable[[int, Phase], int]) -> None:
+        """Aggregates every bucket that has a quorum, after the patience (us) that its view and phase deserve."""
         for key, bucket in self._votes.items():
-            if self._due(bucket, now_us, patience_us(bucket.view)):
+            if self._due(bucket, now_us, patience_us(key.view, key.phase)):
                 self._start(bucket, key)
 
     # ---- timeouts
@@ -170,5 +170,5 @@ class Collector:
             by_view.setdefault(self._timeout_of[signer].high_qc.view, []).append(signer)
         views = sorted(by_view, reverse=True)
         groups = tuple(TimeoutGroup(view, self._validators.bitmap(by_view[view])) for view in views)
-        high_qc = self._timeout_of[by_view[views[0]][0]].high_qc
+        high_qc = max((self._timeout_of[signer].high_qc for signer in by_view[views[0]]), key=lambda qc: qc.rank)
         return TC(self._context.epoch, bucket.view, groups, signature, high_qc)

@@ -20,6 +20,18 @@ class Leaders(Protocol):
 
 
 class RoundRobin:
+    """One after the other, each for `sticky` views in a row."""
+
+    def __init__(self, validators: int, sticky: int = 1) -> None:
+        self._validators = validators
+        self._sticky = sticky
+
+    def leader(self, view: int) -> int:
+        """The validator whose turn it is."""
+        return view // self._sticky % self._validators
+
+
+class Weighted:
     """Turns in proportion to power, spread evenly; with equal powers simply one after the other.
 
     Why by power: a three-chain needs three good leaders in a row (votes also go to the leader of their own view, rule
@@ -27,12 +39,13 @@ class RoundRobin:
     With equal turns, light validators that are down could leave none.
     """
 
-    def __init__(self, powers: Sequence[int]) -> None:
+    def __init__(self, powers: Sequence[int], sticky: int = 1) -> None:
         self._table = _interleave(_shares(powers))
+        self._sticky = sticky
 
     def leader(self, view: int) -> int:
         """The validator whose slot it is."""
-        return self._table[view % len(self._table)]
+        return self._table[view // self._sticky % len(self._table)]
 
 
 def _shares(powers: Sequence[int]) -> list[int]:

@@ -24,6 +24,10 @@ GROWTH_1024: tuple[int, ...] = tuple(1024 * int(3**k) // int(2**k) for k in rang
 SUSPECT_DIVISOR = 8
 # Every so many turns it gets the whole time again: a leader that is only slow must be able to clear itself.
 SUSPECT_PARDON_TURNS = 8
+# hotstuff2: after a failed view the leader waits for a third of the view's length. A view is at least six network
+# delays long: two for this wait (everybody enters, everybody's highest QC arrives), four for proposal, votes, QC and
+# reserve.
+LEADER_WAIT_DIVISOR = 3
 # A timeout that was lost is sent again this often at the latest.
 REBROADCAST_MAX_US = 2_000_000
 
@@ -37,6 +41,7 @@ class Pacemaker:
     view: int = 0
     view_deadline_us: int | None = None
     rebroadcast_us: int | None = None
+    propose_from_us: int | None = None
 
     def timeout_us(self, last_commit_view: int, *, suspect: bool = False) -> int:
         """Length of the current view: base * 1.5^k, k = views without a commit beyond the normal depth.
@@ -55,6 +60,17 @@ class Pacemaker:
         self.view = view
         self.view_deadline_us = None
         self.rebroadcast_us = None
+        self.propose_from_us = None
+
+    def hold_proposal(self, last_commit_view: int, now_us: int) -> None:
+        """We lead this view and must hear of every honest lock first: wait as long as that can take (rule 3.4)."""
+        self.propose_from_us = now_us + self.timeout_us(last_commit_view) // LEADER_WAIT_DIVISOR
+
+    def may_propose(self, now_us: int) -> bool:
+        """Is there no wait, or is it over?"""
+        if self.propose_from_us is not None and self.propose_from_us <= now_us:
+            self.propose_from_us = None
+        return self.propose_from_us is None
 
     def keep(self, *, running: bool, last_commit_view: int, now_us: int, suspect: bool = False) -> None:
         """Run the view timer while there is work, and not while the cluster is idle."""

@@ -3,7 +3,8 @@
     enter v      when a QC or TC of view v-1 is known; nothing else moves the view
     propose      leader(v), on the highest QC, as soon as there is something to order or a tail to commit
     vote         once the block, its ancestors and its bodies are here and `safety` agrees; to leader(v) and leader(v+1)
-    certify      leader(v+1) collects and carries the QC in its proposal; leader(v) is its backup
+    vote again   (basic) on the QC of the phase before, which leader(v) collects and spreads at once
+    certify      leader(v+1) collects and carries the last QC of a view in its proposal; leader(v) is its backup
     commit       what a QC's `commit_id` names, and its ancestors, oldest first
     time out     broadcast, again and again; f+1 timeouts are joined, a quorum of them is a TC
 
@@ -16,6 +17,8 @@ Deviations from protocol text, and why they keep its argument:
 * View timers run only while there is work (a batch that a quorum holds, or an uncommitted block that is not empty):
   an idle cluster is silent.
 * A timed-out view is closed for voting in every protocol, not only where safety needs it: one rule less to think of.
+* basic needs no NewView quorum: the leader enters by a COMMIT-QC, above which there is no lock, or by a TC, which is
+  a quorum's report already (`rules.Basic`). A QC that leaves votes of its view open opens that view to who is behind.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Block, Header, payload_root
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.encoding import ZERO_HASH
-from hotstuff.types.hashing import Context
+from hotstuff.types.hashing import Context, Phase
 from hotstuff.types.messages import (
     MAX_PAGE_BLOCKS,
     MAX_PAGE_BYTES,
@@ -123,7 +126,8 @@ class Replica:
         self._proposal: Proposal | None = None
         self._helped: dict[int, tuple[int, int]] = {}
         self._may_author = self._may_ack = False
-        self._spread_view: int | None = None
+        self._unspread: QC | None = None
+        self._heard: set[int] = set()
         self._persisted = safety.record
         self._now_us = 0
         self._desk.trust(QC.genesis(context))
@@ -160,6 +164,7 @@ class Replica:
         times = (
             self._pacemaker.view_deadline_us,
             self._pacemaker.rebroadcast_us,
+            self._pacemaker.propose_from_us,
             self._collector.deadline_us(),
             self._sync.deadline_us(self._payload.backlog()),
             self._payload.deadline_us(),
@@ -216,10 +221,10 @@ class Replica:
 
     def _on_vote(self, peer: int, vote: Vote) -> None:
         """Collected unverified; the channel says who it is from, so nobody can take another's place."""
-        if vote.signer != peer or vote.epoch != self._context.epoch:
-            self.effects.append(Strike(peer, "vote for another signer or epoch"))
+        if vote.signer != peer or vote.epoch != self._context.epoch or vote.phase not in self._rules.phases:
+            self.effects.append(Strike(peer, "vote for another signer, epoch or protocol"))
             return
-        if self.index in self._vote_targets(vote.view):
+        if self.index in self._vote_targets(vote.view, vote.phase):
             self._collector.add_vote(vote, self.view)
 
     def _on_timeout(self, peer: int, timeout: Timeout) -> None:
@@ -244,9 +249,9 @@ class Replica:
     def _on_new_view(self, peer: int, message: NewView) -> None:
         """Certificates that are news to us. Old ones are not worth a check; who has no better ones is helped."""
         record, qc, tc = self.safety.record, message.high_qc, message.high_tc
-        if max(qc.view, tc.view if tc is not None else 0) + 1 < self.view:
+        if message.view < self.view:
             self._help(peer)
-        fresh_qc = qc if qc.view > record.high_qc.view or self._commits_more(qc) else None
+        fresh_qc = qc if qc.rank > record.high_qc.rank or self._commits_more(qc) else None
         fresh_tc = tc if tc is not None and tc.view >= self.view else None
         if not self._desk.ready(peer, message, _certificates_of(fresh_qc, fresh_tc)):
             return
@@ -254,6 +259,8 @@ class Replica:
             self._process_qc(fresh_qc)
         if fresh_tc is not None:
             self._process_tc(fresh_tc)
+        if message.view == self.view:
+            self._heard.add(peer)
 
     def _on_block_request(self, peer: int, request: BlockRequest) -> None:
         """Answer from memory: recent blocks only. Older ones are served by height, from storage."""
@@ -332,18 +339,19 @@ class Replica:
         A QC of a view that we already left by a TC still counts: dropping it would let our next timeout hide it.
         """
         before = self.view
-        if qc.view > self.safety.record.high_qc.view:
+        news = qc.rank > self.safety.record.high_qc.rank
+        if news and qc.phase.ends_view:
             self._suspects.succeeded(self._leaders.leader(qc.view))
-        self.safety.learn(high_qc=qc)
-        self._learn_commit(qc)
         node = self.tree.get(qc.block_id)
-        if node is not None:
-            self.safety.learn(locked_qc=self._rules.lock(self.safety.record.locked_qc, node))
-        elif qc.view > self.tree.root.view:
+        self.safety.learn(high_qc=qc, locked_qc=self._rules.lock(qc, node))
+        self._learn_commit(qc)
+        if node is None and qc.view > self.tree.root.view:
             self._sync.want(qc.block_id, self._signers(qc), qc.view, self._now_us)
         self._try_commit()
         if self.view > before:
             self._enter(by_tc=False)
+        elif news and self._rules.leader_waits:
+            self._tell_leader()
 
     def _commits_more(self, qc: QC) -> bool:
         return qc.commit_id != ZERO_HASH and (self._commit_qc is None or qc.view > self._commit_qc.view)
@@ -372,7 +380,7 @@ class Replica:
             self._process_tc(certificate)
             return
         self._process_qc(certificate)
-        self._spread_view = certificate.view
+        self._unspread = certificate
 
     def _enter(self, *, by_tc: bool) -> None:
         view = self.view
@@ -380,10 +388,21 @@ class Replica:
         self._collector.enter(view)
         if self._proposal is not None and self._proposal.block.header.view < view:
             self._proposal = None
-        leader = self._leaders.leader(view)
-        if by_tc and leader != self.index:
-            self._send_certificates(leader)
+        self._heard = {self.index}
+        if by_tc:
+            self._after_failed_view()
         self.effects.append(Report("view_entered", {"view": view, "by": "tc" if by_tc else "qc"}))
+
+    def _after_failed_view(self) -> None:
+        """The leader is told what we know; where every lock must reach it first, it waits for that."""
+        self._tell_leader()
+        if self._rules.leader_waits and self._leaders.leader(self.view) == self.index:
+            self._pacemaker.hold_proposal(self._last_commit_view(), self._now_us)
+
+    def _tell_leader(self) -> None:
+        leader = self._leaders.leader(self.view)
+        if leader != self.index:
+            self._send_certificates(leader)
 
     # ---- blocks
 
@@ -421,9 +440,10 @@ class Replica:
         self._payload.placed(block.payload)
         self.effects.append(Persist(blocks=(block,), lazy=True))
         # Its justify is a QC for the parent, verified or below a verified one.
-        self.safety.learn(locked_qc=self._rules.lock(self.safety.record.locked_qc, parent))
-        if node.id == self.safety.record.high_qc.block_id:
-            self.safety.learn(locked_qc=self._rules.lock(self.safety.record.locked_qc, node))
+        self.safety.learn(locked_qc=self._rules.lock(header.justify, parent))
+        high_qc = self.safety.record.high_qc
+        if node.id == high_qc.block_id:
+            self.safety.learn(locked_qc=self._rules.lock(high_qc, node))
         return True
 
     def _try_commit(self) -> None:
@@ -459,6 +479,7 @@ class Replica:
         """Do whatever the state allows now. Everything here may be tried again at any time."""
         self._rejoin()
         self._vote()
+        self._vote_later()
         self._propose()
         self._collector.start_votes(self._now_us, self._patience_us)
         self._collector.start_timeouts(self._now_us, 0)
@@ -473,33 +494,48 @@ class Replica:
         """Vote for the proposal of the current view, once everything that it refers to is here."""
         if self._proposal is None:
             return
-        block = self._proposal.block
+        block, entry_tc = self._proposal.block, self._proposal.entry_tc
         node = self.tree.get(block.id)
-        if node is None or self.safety.refusal(block.header) is not None:
+        if node is None or self.safety.refusal(self.safety.request(block.header, entry_tc)) is not None:
             return
         if self._payload.availability(block.payload, block.header.view, self._now_us) is Availability.MISSING:
             return
-        vote = self.safety.vote(block.header, self._rules.commit_id(self.tree, node))
+        commit_id = self._rules.commit_id(self.tree, node, self._rules.phases[0])
+        vote = self.safety.vote(block.header, entry_tc, commit_id)
+        if vote is not None:
+            self._send_vote(vote)
+
+    def _vote_later(self) -> None:
+        """Vote in the phase after the one that the highest QC certifies, if that leaves the view open (basic).
+
+        Only with the block here: whoever signed a QC can be asked for its block.
+        """
+        qc = self.safety.record.high_qc
+        node = None if qc.phase.ends_view else self.tree.get(qc.block_id)
+        if node is None:
+            return
+        vote = self.safety.later_vote(qc, self._rules.commit_id(self.tree, node, Phase(qc.phase + 1)))
         if vote is not None:
             self._send_vote(vote)
 
     def _send_vote(self, vote: Vote) -> None:
         self._persist()
-        for target in self._vote_targets(vote.view):
+        for target in self._vote_targets(vote.view, vote.phase):
             self.effects.append(Send(target, vote))
 
     def _propose(self) -> None:
         """Propose on the highest QC if we lead the view and there is something to order, or a tail to commit."""
         record, view = self.safety.record, self.view
+        informed = self._has_heard_enough()
         if self._leaders.leader(view) != self.index or record.proposed_view >= view or record.passive:
             return
         parent = self.tree.get(record.high_qc.block_id)
-        if parent is None:
+        if parent is None or parent.view >= view or not informed:
             return
         refs = self._payload.propose(parent.included, view)
         if not refs and not self.tree.tail_uncommitted(parent):
             return
-        entry_tc = None if record.high_qc.view + 1 == view else record.high_tc
+        entry_tc = None if validity.proven_by_justify(view, record.high_qc) else record.high_tc
         header = Header(
             self._context.mode,
             self._context.chain_id,
@@ -525,11 +561,9 @@ class Replica:
 
     def _spread(self) -> None:
         """We formed a QC and do not carry it in a proposal: tell the others."""
-        qc = self.safety.record.high_qc
-        if self._spread_view != qc.view:
-            return
-        self._spread_view = None
-        if self.safety.record.proposed_view <= qc.view:
+        qc, self._unspread = self._unspread, None
+        record = self.safety.record
+        if qc is not None and qc.rank == record.high_qc.rank and record.proposed_view <= qc.view:
             self.effects.append(Broadcast(NewView(qc, None)))
 
     def _time_out(self) -> None:
@@ -565,6 +599,8 @@ class Replica:
         record = self.safety.record
         waiting = not record.passive and record.timed_out_view < self.view and self._has_work()
         suspect = self._suspects.suspect(self._leaders.leader(self.view), self.view)
+        if self._rules.leader_waits and self._entered_by_tc():
+            suspect = False  # its wait alone may take longer
         self._pacemaker.keep(
             running=waiting, last_commit_view=self._last_commit_view(), now_us=self._now_us, suspect=suspect
         )
@@ -608,6 +644,8 @@ class Replica:
         if self.tree.get(high_qc.block_id) is None:
             self._sync.want(high_qc.block_id, self._signers(high_qc), high_qc.view, self._now_us)
         self._try_commit()
+        if self._entered_by_tc():
+            self._after_failed_view()
         self._resend_timeout()
         vote = self.safety.record.last_vote
         if vote is not None and vote.view == self.view:
@@ -622,7 +660,7 @@ class Replica:
         if self._proposal is not None and self._proposal.block.header.proposer == self.index:
             self.effects.append(Send(peer, self._proposal))
         vote = record.last_vote
-        if vote is not None and vote.view == self.view and peer in self._vote_targets(self.view):
+        if vote is not None and vote.view == self.view and peer in self._vote_targets(vote.view, vote.phase):
             self.effects.append(Send(peer, vote))
         if record.last_timeout is not None and record.last_timeout.view == self.view:
             self.effects.append(Send(peer, record.last_timeout))
@@ -654,16 +692,26 @@ class Replica:
     def _malformed(self, header: Header) -> str | None:
         return validity.malformed(header, self._context, self._leaders)
 
-    def _vote_targets(self, view: int) -> tuple[int, ...]:
-        """leader(v+1) makes the QC, leader(v) if that one fails."""
+    def _vote_targets(self, view: int, phase: Phase) -> tuple[int, ...]:
+        """leader(v+1) makes the QC that ends the view, leader(v) if that one fails; others only leader(v)."""
         now, then = self._leaders.leader(view), self._leaders.leader(view + 1)
-        return (then,) if now == then else (then, now)
+        return (then, now) if phase.ends_view and now != then else (now,)
 
-    def _patience_us(self, view: int) -> int:
+    def _patience_us(self, view: int, phase: Phase) -> int:
         """The next leader aggregates at once, the leader of the view itself only if nothing is likely to come."""
+        if not phase.ends_view:
+            return 0
         following = self._leaders.leader(view + 1)
         at_once = following == self.index or self._suspects.suspect(following, view + 1)
         return 0 if at_once else self._timing.spread_ms * 1000
+
+    def _entered_by_tc(self) -> bool:
+        return self.safety.record.high_qc.leads_to != self.view
+
+    def _has_heard_enough(self) -> bool:
+        """No wait for locks, or it is over, or everybody has told us its highest QC on entering this view."""
+        waited = self._pacemaker.may_propose(self._now_us)
+        return waited or self._validators.power(self._heard) == self._validators.total_power
 
     def _signers(self, qc: QC) -> tuple[int, ...]:
         return () if qc.view == 0 else self._validators.signers(qc.signers)

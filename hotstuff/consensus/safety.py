@@ -6,11 +6,13 @@ life forbids its contradiction in the next. Read this file in ten minutes; nothi
 
     signature    forbidden unless                                          otherwise
     ---------    ------------------------------------------------------    -----------------------------------------
-    vote         view_is_current, view_not_voted, view_not_timed_out,      two blocks of one view are certified,
-                 lock_allows, not passive                                  or a committed block is contradicted
+    vote         view_is_current, phase_not_voted, view_not_timed_out,     two blocks of one view are certified,
+                 lock_allows, not_passive                                  or a committed block is contradicted
+    later vote   view_is_current, phase_not_voted, view_not_timed_out,     a commit without a quorum of locks
+    (basic)      certificate_is_kept, not_passive
     timeout      view_is_current, not passive                              a TC hides a certified block
     proposal     view_is_current, view_not_proposed,                       evidence against ourselves
-                 view_not_timed_out, not passive
+                 view_not_timed_out, not_passive
     batch        not passive                                               two batches with one number
 """
 
@@ -24,7 +26,7 @@ from hotstuff.crypto.bls import SecretKey
 from hotstuff.crypto.ed25519 import NodeSecret
 from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Header
-from hotstuff.types.certificates import QC, TC
+from hotstuff.types.certificates import QC, TC, read_phase
 from hotstuff.types.encoding import U8, U64, Buffer, Reader, decode_all, option
 from hotstuff.types.hashing import Context, Phase
 from hotstuff.types.messages import Timeout, Vote
@@ -34,9 +36,9 @@ from hotstuff.types.messages import Timeout, Vote
 class SafetyRecord:
     """What must survive a crash, because signatures depend on it.
 
-    `voted_view`, `timed_out_view` and `proposed_view` only grow. They say where we have *acted*; the view to start in
-    is `1 + max(high_qc.view, high_tc.view)` and is kept apart (one is safety, the other liveness). `last_vote` and
-    `last_timeout` are re-sent after a crash, byte for byte.
+    (`voted_view`, `voted_phase`), `timed_out_view` and `proposed_view` only grow. They say where we have *acted*; the
+    view to start in follows from `high_qc` and `high_tc` and is kept apart (one is safety, the other liveness).
+    `last_vote` and `last_timeout` are re-sent after a crash, byte for byte.
     """
 
     epoch: int
@@ -45,6 +47,7 @@ class SafetyRecord:
     proposed_view: int
     high_qc: QC
     locked_qc: QC
+    voted_phase: Phase = Phase.GENERIC
     high_tc: TC | None = None
     last_vote: Vote | None = None
     last_timeout: Timeout | None = None
@@ -59,11 +62,13 @@ class SafetyRecord:
     @property
     def current_view(self) -> int:
         """The view to act in: one above the highest certificate, QC *or* TC (the QC alone may be below it)."""
-        return 1 + max(self.high_qc.view, self.high_tc.view if self.high_tc else 0)
+        return max(self.high_qc.leads_to, self.high_tc.view + 1 if self.high_tc else 0)
 
     def encode(self) -> bytes:
-        """epoch, voted, timed_out, proposed u64 | high_qc | locked_qc | option TC, vote, timeout | passive u8."""
+        """epoch, voted, timed_out, proposed u64 | voted_phase u8 | high_qc | locked_qc | option TC, vote, timeout |
+        passive u8."""
         numbers = b"".join(map(U64.pack, (self.epoch, self.voted_view, self.timed_out_view, self.proposed_view)))
+        numbers += U8.pack(self.voted_phase)
         options = (self.high_tc, self.last_vote, self.last_timeout)
         optional = b"".join(option(None if value is None else value.encoding) for value in options)
         return numbers + self.high_qc.encoding + self.locked_qc.encoding + optional + U8.pack(self.passive)
@@ -80,6 +85,7 @@ class SafetyRecord:
             voted_view=reader.counter(),
             timed_out_view=reader.counter(),
             proposed_view=reader.counter(),
+            voted_phase=read_phase(reader),
             high_qc=QC.read(reader),
             locked_qc=QC.read(reader),
             high_tc=TC.read(reader) if reader.flag() else None,
@@ -92,38 +98,67 @@ class SafetyRecord:
 # ---- the rules ------------------------------------------------------------------------------------------------------
 
 
-def view_is_current(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+@dataclass(frozen=True)
+class Request:
+    """What a signature is asked for: a proposal, or a vote in a phase, of a view.
+
+    `justify` is what it rests on: the certificate inside the block or, for a later vote of the same view, the
+    certificate of the phase before. `entry_tc` proves the view of a block when its justify does not.
+    """
+
+    view: int
+    phase: Phase
+    justify: QC
+    entry_tc: TC | None = None
+
+
+def view_is_current(record: SafetyRecord, request: Request, _rules: Rules) -> bool:
     """Act only in the view that the highest certificate leads to: nobody is moved by a mere claim (rule 4.1)."""
-    return header.view == record.current_view
+    return request.view == record.current_view
 
 
-def view_not_voted(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
-    """At most one vote per view, ever: two quorums in one view would share an honest voter (rule 3)."""
-    return header.view > record.voted_view
+def phase_not_voted(record: SafetyRecord, request: Request, _rules: Rules) -> bool:
+    """At most one vote per view and phase, ever: two quorums in one would share an honest voter (rule 3)."""
+    return (request.view, request.phase) > (record.voted_view, record.voted_phase)
 
 
-def view_not_timed_out(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+def view_not_timed_out(record: SafetyRecord, request: Request, _rules: Rules) -> bool:
     """A timed-out view is closed: our timeout promised that we know no higher QC, and a vote could make one (3.3)."""
-    return header.view > record.timed_out_view
+    return request.view > record.timed_out_view
 
 
-def lock_allows(record: SafetyRecord, header: Header, rules: Rules) -> bool:
-    """The protocol's own rule against contradicting what may have been committed (rule 3.2)."""
-    return rules.safe(header, record.locked_qc)
+def lock_allows(record: SafetyRecord, request: Request, rules: Rules) -> bool:
+    """The protocol's own rule against contradicting what may have been committed (rules 3.1 to 3.4)."""
+    return rules.safe(request.view, request.justify, request.entry_tc, record.locked_qc)
 
 
-def view_not_proposed(record: SafetyRecord, header: Header, _rules: Rules) -> bool:
+def certificate_is_kept(record: SafetyRecord, request: Request, rules: Rules) -> bool:
+    """A later vote says that we keep the certificate of the phase before, as lock if it is one (rule 3.1)."""
+    qc = request.justify
+    lock = rules.lock(qc, None)
+    locked = lock is None or record.locked_qc.rank >= lock.rank
+    return (qc.view, qc.phase + 1) == (request.view, request.phase) and record.high_qc.rank >= qc.rank and locked
+
+
+def view_not_proposed(record: SafetyRecord, request: Request, _rules: Rules) -> bool:
     """At most one proposal per view, ever: a second one is proof of equivocation (rule 10, E1)."""
-    return header.view > record.proposed_view
+    return request.view > record.proposed_view
 
 
-def not_passive(record: SafetyRecord, _header: Header, _rules: Rules) -> bool:
+def not_passive(record: SafetyRecord, _request: Request, _rules: Rules) -> bool:
     """A replica that lost its record signs nothing until every view it may have acted in is past (rule 2.4)."""
     return not record.passive
 
 
-Rule = Callable[[SafetyRecord, Header, Rules], bool]
-VOTE_RULES: tuple[Rule, ...] = (view_is_current, view_not_voted, view_not_timed_out, lock_allows, not_passive)
+Rule = Callable[[SafetyRecord, Request, Rules], bool]
+VOTE_RULES: tuple[Rule, ...] = (view_is_current, phase_not_voted, view_not_timed_out, lock_allows, not_passive)
+LATER_VOTE_RULES: tuple[Rule, ...] = (
+    view_is_current,
+    phase_not_voted,
+    view_not_timed_out,
+    certificate_is_kept,
+    not_passive,
+)
 PROPOSAL_RULES: tuple[Rule, ...] = (view_is_current, view_not_proposed, view_not_timed_out, not_passive)
 
 
@@ -152,29 +187,44 @@ class Safety:
     def learn(self, *, high_qc: QC | None = None, locked_qc: QC | None = None, high_tc: TC | None = None) -> None:
         """Raise certificates, never lower them. A QC counts even if its view is long past: a TC may report it."""
         record = self.record
-        if high_qc and high_qc.view > record.high_qc.view:
+        if high_qc and high_qc.rank > record.high_qc.rank:
             record = replace(record, high_qc=high_qc)
-        if locked_qc and locked_qc.view > record.locked_qc.view:
+        if locked_qc and locked_qc.rank > record.locked_qc.rank:
             record = replace(record, locked_qc=locked_qc)
         if high_tc and high_tc.view > (record.high_tc.view if record.high_tc else 0):
             record = replace(record, high_tc=high_tc)
         self.record = record
 
-    def refusal(self, header: Header, rules: tuple[Rule, ...] = VOTE_RULES) -> str | None:
-        """The name of the first rule that forbids to vote for (or, with its rules, to propose) `header`."""
+    def refusal(self, request: Request, rules: tuple[Rule, ...] = VOTE_RULES) -> str | None:
+        """The name of the first rule that forbids to sign what is asked for."""
         for rule in rules:
-            if not rule(self.record, header, self._rules):
+            if not rule(self.record, request, self._rules):
                 return rule.__name__
         return None
 
-    def vote(self, header: Header, commit_id: bytes) -> Vote | None:
+    def request(self, header: Header, entry_tc: TC | None) -> Request:
+        """What a vote for this block, or its proposal, asks for."""
+        return Request(header.view, self._rules.phases[0], header.justify, entry_tc)
+
+    def vote(self, header: Header, entry_tc: TC | None, commit_id: bytes) -> Vote | None:
         """A vote, unless a rule forbids it. `record` then says so and must be durable before the vote leaves."""
-        if self.refusal(header, VOTE_RULES) is not None:
+        request = self.request(header, entry_tc)
+        if self.refusal(request, VOTE_RULES) is not None:
             return None
-        message = self._context.vote_message(header.view, Phase.GENERIC, header.id, commit_id)
-        signature = self._secret.sign(message)
-        vote = Vote(header.epoch, header.view, Phase.GENERIC, header.id, commit_id, self.index, signature)
-        self.record = replace(self.record, voted_view=header.view, last_vote=vote)
+        return self._vote(request, header.id, commit_id)
+
+    def later_vote(self, qc: QC, commit_id: bytes) -> Vote | None:
+        """The vote that follows `qc` in its own view (basic), unless a rule forbids it; durable before it leaves."""
+        request = Request(qc.view, Phase(qc.phase + 1), qc)
+        if self.refusal(request, LATER_VOTE_RULES) is not None:
+            return None
+        return self._vote(request, qc.block_id, commit_id)
+
+    def _vote(self, request: Request, block_id: bytes, commit_id: bytes) -> Vote:
+        view, phase, epoch = request.view, request.phase, self.record.epoch
+        signature = self._secret.sign(self._context.vote_message(view, phase, block_id, commit_id))
+        vote = Vote(epoch, view, phase, block_id, commit_id, self.index, signature)
+        self.record = replace(self.record, voted_view=view, voted_phase=phase, last_vote=vote)
         return vote
 
     def timeout(self) -> Timeout | None:
@@ -191,7 +241,7 @@ class Safety:
             return record.last_timeout
         if view <= record.timed_out_view:
             return None
-        entry = None if high_qc.view + 1 == view else record.high_tc
+        entry = None if high_qc.leads_to == view else record.high_tc
         signature = self._secret.sign(self._context.timeout_message(view, high_qc.view))
         timeout = Timeout(record.epoch, view, self.index, signature, high_qc, entry)
         self.record = replace(record, timed_out_view=view, last_timeout=timeout)
@@ -199,7 +249,7 @@ class Safety:
 
     def propose(self, header: Header) -> bytes | None:
         """The leader's Ed25519 signature (64 B) for a block of the current view, unless a rule forbids it."""
-        if self.refusal(header, PROPOSAL_RULES) is not None:
+        if self.refusal(self.request(header, None), PROPOSAL_RULES) is not None:
             return None
         self.record = replace(self.record, proposed_view=header.view)
         return self._node_secret.sign(self._context.proposal_message(header.view, header.id))
@@ -222,6 +272,7 @@ class Safety:
         self.record = replace(
             self.record,
             voted_view=view,
+            voted_phase=Phase.GENERIC,
             timed_out_view=view,
             proposed_view=view,
             locked_qc=self.record.high_qc,

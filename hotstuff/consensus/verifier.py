@@ -13,7 +13,7 @@ from hotstuff.crypto.scheme import BLS, Scheme
 from hotstuff.errors import InvalidEncoding
 from hotstuff.types.batch import Batch
 from hotstuff.types.certificates import QC, TC
-from hotstuff.types.hashing import Context
+from hotstuff.types.hashing import PHASES, Context
 from hotstuff.types.messages import Proposal
 from hotstuff.types.validators import ValidatorSet
 
@@ -50,7 +50,9 @@ class Verifier:
         if qc.view == 0:
             return qc == self._genesis
         signers = self._validators.signers(qc.signers)
-        if qc.epoch != self._context.epoch or not self._validators.is_quorum(signers):
+        if qc.epoch != self._context.epoch or qc.phase not in PHASES[self._context.mode]:
+            return False
+        if not self._validators.is_quorum(signers):
             return False
         message = self._context.vote_message(qc.view, qc.phase, qc.block_id, qc.commit_id)
         return self._scheme.fast_aggregate_verify([self._keys[i] for i in signers], message, qc.signature)
@@ -60,7 +62,7 @@ class Verifier:
         if tc.epoch != self._context.epoch or tc.high_qc.view != tc.groups[0].high_qc_view:
             return False
         views = [group.high_qc_view for group in tc.groups]
-        if views != sorted(set(views), reverse=True) or views[0] >= tc.view:
+        if views != sorted(set(views), reverse=True) or tc.high_qc.leads_to > tc.view:
             return False
         groups = [self._validators.signers(group.signers) for group in tc.groups]
         everyone = [signer for group in groups for signer in group]

@@ -297,7 +297,7 @@ class Driver:
         record = self._durable
         covered = True
         if isinstance(message, Vote):
-            covered = message.view <= record.voted_view
+            covered = (message.view, message.phase) <= (record.voted_view, record.voted_phase)
         elif isinstance(message, Timeout):
             covered = message.view <= record.timed_out_view
         elif isinstance(message, Proposal):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from hotstuff.consensus.leaders import Leaders, RoundRobin, Weighted
 from hotstuff.crypto import bls
 from hotstuff.errors import ConfigError, InvalidSignature
 from hotstuff.node.files import Fields, read_json, write_json
@@ -22,7 +23,10 @@ from hotstuff.types.validators import (
 
 FIRST_EPOCH = 1
 # What this version can run; a genesis file with another protocol is refused.
-PROTOCOLS = {"chained": Mode.CHAINED}
+PROTOCOLS = {mode.name.lower(): mode for mode in Mode}
+ROTATIONS = ("weighted", "equal")
+# A leader that fails takes its whole run of views with it: longer runs have no use.
+MAX_STICKY_VIEWS = 64
 NAME_CHARACTERS_MAX = 64
 NAME_ALLOWED = f"1 to {NAME_CHARACTERS_MAX} characters"
 
@@ -33,18 +37,37 @@ def is_name(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """Who leads: in proportion to power or in equal turns, `sticky` views in a row."""
+
+    turns: str = "weighted"
+    sticky: int = 1
+
+    def leaders(self, validators: ValidatorSet) -> Leaders:
+        """The schedule for these validators."""
+        if self.turns == "equal":
+            return RoundRobin(len(validators), self.sticky)
+        return Weighted([validator.power for validator in validators.validators], self.sticky)
+
+
+DEFAULT_ROTATION = Rotation()
+
+
+@dataclass(frozen=True)
 class Genesis:
-    """Name, protocol and validators with their proofs of possession (96 B each, in the order of the set)."""
+    """Name, protocol, leaders and validators with their proofs of possession (96 B each, in the order of the set)."""
 
     name: str
     protocol: str
     validators: ValidatorSet
     possessions: tuple[bytes, ...]
+    rotation: Rotation = DEFAULT_ROTATION
 
     @cached_property
     def chain_id(self) -> bytes:
         """Hash of everything in the file, not of its spelling."""
-        parts = [blob(self.name.encode()), U8.pack(PROTOCOLS[self.protocol]), blob(self.validators.encoding)]
+        rotation = U8.pack(ROTATIONS.index(self.rotation.turns)) + U8.pack(self.rotation.sticky)
+        parts = [blob(self.name.encode()), U8.pack(PROTOCOLS[self.protocol]), rotation, blob(self.validators.encoding)]
         return digest(Domain.GENESIS, *parts, *self.possessions)
 
     @cached_property
@@ -63,15 +86,16 @@ class Genesis:
         fields = Fields(read_json(path), str(path))
         name = fields.take("name", str, NAME_ALLOWED, is_name)
         protocol = fields.take("protocol", str, " or ".join(PROTOCOLS), lambda v: v in PROTOCOLS)
+        rotation = _read_rotation(fields, str(path))
         entries = fields.take("validators", list, "a list of validators", lambda v: len(v) > 0)
-        fields.finish(("name", "protocol", "validators"))
+        fields.finish(("name", "protocol", "leaders", "validators"))
         members = [_read_member(entry, f"{path}: validators[{i}]", name) for i, entry in enumerate(entries)]
         members.sort(key=lambda member: member[0].bls_key)
         try:
             validators = ValidatorSet(FIRST_EPOCH, tuple(validator for validator, _ in members))
         except ValueError as error:
             raise ConfigError(f"{path}: validators", str(error), "a valid set") from None
-        return cls(name, protocol, validators, tuple(possession for _, possession in members))
+        return cls(name, protocol, validators, tuple(possession for _, possession in members), rotation)
 
     def save(self, path: Path) -> None:
         """Writes a new genesis file."""
@@ -84,7 +108,16 @@ class Genesis:
             }
             for validator, possession in zip(self.validators.validators, self.possessions, strict=True)
         ]
-        write_json(path, {"name": self.name, "protocol": self.protocol, "validators": entries})
+        leaders = {"turns": self.rotation.turns, "sticky": self.rotation.sticky}
+        write_json(path, {"name": self.name, "protocol": self.protocol, "leaders": leaders, "validators": entries})
+
+
+def _read_rotation(fields: Fields, where: str) -> Rotation:
+    leaders = Fields(fields.optional("leaders", dict, {}, "an object with turns and sticky"), f"{where}: leaders")
+    turns = leaders.optional("turns", str, Rotation.turns, " or ".join(ROTATIONS), lambda v: v in ROTATIONS)
+    sticky = leaders.integer("sticky", Rotation.sticky, 1, MAX_STICKY_VIEWS)
+    leaders.finish(("turns", "sticky"))
+    return Rotation(turns, sticky)
 
 
 def _read_member(entry: object, where: str, name: str) -> tuple[Validator, bytes]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.effects import Connected, Effect
-from hotstuff.consensus.leaders import RoundRobin
 from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety, SafetyRecord
@@ -167,7 +166,7 @@ class Node:
             context=genesis.context,
             validators=genesis.validators,
             rules=rules,
-            leaders=RoundRobin([v.power for v in genesis.validators.validators]),
+            leaders=genesis.rotation.leaders(genesis.validators),
             safety=safety,
             root=executed.node(),
             blocks=store.blocks_above(executed.height),

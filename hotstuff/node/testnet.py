@@ -10,7 +10,16 @@ from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.errors import ConfigError
 from hotstuff.node.config import CONFIG_FILE
 from hotstuff.node.files import parse_address, write_json
-from hotstuff.node.genesis import FIRST_EPOCH, NAME_ALLOWED, PROTOCOLS, Genesis, is_name
+from hotstuff.node.genesis import (
+    DEFAULT_ROTATION,
+    FIRST_EPOCH,
+    MAX_STICKY_VIEWS,
+    NAME_ALLOWED,
+    PROTOCOLS,
+    Genesis,
+    Rotation,
+    is_name,
+)
 from hotstuff.node.keys import Keys
 from hotstuff.storage.chain import ChainStore
 from hotstuff.storage.datadir import DataDir
@@ -26,6 +35,7 @@ class TestnetPlan:
     nodes: int
     name: str = "testnet"
     protocol: str = "chained"
+    rotation: Rotation = DEFAULT_ROTATION
     host: str = "127.0.0.1"
     base_port: int = DEFAULT_BASE_PORT
     ports: tuple[int, ...] = ()
@@ -44,6 +54,8 @@ def create_testnet(directory: Path, plan: TestnetPlan) -> Genesis:
         raise ConfigError("--name", plan.name, NAME_ALLOWED)
     if plan.protocol not in PROTOCOLS:
         raise ConfigError("--protocol", plan.protocol, " or ".join(PROTOCOLS))
+    if not 1 <= plan.rotation.sticky <= MAX_STICKY_VIEWS:
+        raise ConfigError("--sticky", plan.rotation.sticky, f"1 to {MAX_STICKY_VIEWS}")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError("DIR", str(directory), "a new or empty directory: nothing is overwritten")
     if not plan.ports and not 1 <= plan.base_port <= 65536 - 2 * plan.nodes:
@@ -54,7 +66,7 @@ def create_testnet(directory: Path, plan: TestnetPlan) -> Genesis:
     everyone.sort(key=lambda keys: keys.bls.public_key().to_bytes())
     members = tuple(Validator(k.node.public_key(), k.bls.public_key().to_bytes(), 1) for k in everyone)
     possessions = tuple(keys.possession(plan.name) for keys in everyone)
-    genesis = Genesis(plan.name, plan.protocol, ValidatorSet(FIRST_EPOCH, members), possessions)
+    genesis = Genesis(plan.name, plan.protocol, ValidatorSet(FIRST_EPOCH, members), possessions, plan.rotation)
     addresses = {
         keys.node.public_key().hex(): {
             "peer": f"{plan.host}:{plan.port(2 * i)}",

@@ -50,6 +50,10 @@ def _encode_tc(tc: TC | None) -> bytes:
     return option(None if tc is None else tc.encoding)
 
 
+def _view_of(high_qc: QC, high_tc: TC | None) -> int:
+    return max(high_qc.leads_to, high_tc.view + 1 if high_tc is not None else 0)
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A leader's block, signed with its node key; `entry_tc` proves the view when the justify QC does not."""
@@ -112,7 +116,7 @@ class Timeout:
     """A validator gives up on `view`: its share of a TC.
 
     `high_qc` backs the signed view of it; `prev_tc` proves that the signer was allowed into `view` when
-    `high_qc.view + 1 != view`.
+    `high_qc.leads_to != view`.
     """
 
     epoch: int
@@ -150,6 +154,11 @@ class NewView:
     high_tc: TC | None
 
     kind = Kind.NEW_VIEW
+
+    @property
+    def view(self) -> int:
+        """The view that these certificates lead to."""
+        return _view_of(self.high_qc, self.high_tc)
 
     @cached_property
     def encoding(self) -> bytes:
@@ -283,7 +292,7 @@ class RecoveryResponse:
     @property
     def view(self) -> int:
         """The view that the sender is in. It has not acted above it."""
-        return 1 + max(self.high_qc.view, self.high_tc.view if self.high_tc is not None else 0)
+        return _view_of(self.high_qc, self.high_tc)
 
     @cached_property
     def encoding(self) -> bytes:

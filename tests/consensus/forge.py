@@ -8,11 +8,11 @@ from cluster import Cluster
 
 from hotstuff.consensus.collector import VoteSlot
 from hotstuff.consensus.effects import Share
-from hotstuff.consensus.leaders import RoundRobin
+from hotstuff.consensus.leaders import Weighted
 from hotstuff.types.block import BatchRef, Block, Header, payload_root
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.encoding import ZERO_HASH
-from hotstuff.types.hashing import Phase
+from hotstuff.types.hashing import Mode, Phase
 from hotstuff.types.messages import Proposal, Timeout, Vote
 
 
@@ -37,13 +37,20 @@ class Forge:
 
     def leader(self, view: int) -> int:
         """As the replicas see it."""
-        return RoundRobin([v.power for v in self.validators.validators]).leader(view)
+        return Weighted([v.power for v in self.validators.validators]).leader(view)
 
-    def vote(self, signer: int, view: int, block_id: bytes, commit_id: bytes = ZERO_HASH) -> Vote:
+    def vote(
+        self,
+        signer: int,
+        view: int,
+        block_id: bytes,
+        commit_id: bytes = ZERO_HASH,
+        phase: Phase = Phase.GENERIC,
+    ) -> Vote:
         """A vote that nobody asked for."""
-        message = self.context.vote_message(view, Phase.GENERIC, block_id, commit_id)
+        message = self.context.vote_message(view, phase, block_id, commit_id)
         signature = self.cluster.members[signer].bls.sign(message)
-        return Vote(self.context.epoch, view, Phase.GENERIC, block_id, commit_id, signer, signature)
+        return Vote(self.context.epoch, view, phase, block_id, commit_id, signer, signature)
 
     def share(self, vote: Vote) -> Share:
         """What the collector makes of a vote."""
@@ -126,14 +133,24 @@ class Forge:
         return Proposal(block, self.cluster.members[header.proposer].node.sign(message), tc)
 
     def chain(self, views: Iterable[int]) -> list[tuple[Block, QC]]:
-        """Empty blocks at these views, each certified, with the commit id that honest voters compute."""
+        """Empty blocks at these views, each certified, with the commit id that honest voters compute.
+
+        In basic the certificates are of the last phase.
+        """
+        depth = {Mode.BASIC: 1, Mode.CHAINED: 3, Mode.HOTSTUFF2: 2, Mode.JOLTEON: 2}[self.context.mode]
         made: list[tuple[Block, QC]] = []
         justify = self.genesis
         past: list[tuple[int, bytes]] = [(0, self.genesis.block_id)]
         for height, view in enumerate(views, 1):
             block = self.block(view, justify, height)
             past.append((view, block.id))
-            consecutive = len(past) > 2 and past[-3][0] + 2 == past[-2][0] + 1 == view
-            justify = self.qc(view, block.id, past[-3][1] if consecutive else ZERO_HASH)
+            last = past[-depth:]
+            consecutive = [seen for seen, _ in last] == list(range(view - depth + 1, view + 1))
+            justify = self.qc(view, block.id, last[0][1] if consecutive else ZERO_HASH, phase=self.last_phase)
             made.append((block, justify))
         return made
+
+    @property
+    def last_phase(self) -> Phase:
+        """Of the votes that end a view."""
+        return Phase.COMMIT if self.context.mode is Mode.BASIC else Phase.GENERIC

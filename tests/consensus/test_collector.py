@@ -35,7 +35,7 @@ class World:
 
     def start(self, now_us: int = 0, patience_us: int = 0) -> list[Collect]:
         """Starts what is due; the jobs that began."""
-        self.collector.start_votes(now_us, lambda _view: patience_us)
+        self.collector.start_votes(now_us, lambda _view, _phase: patience_us)
         self.collector.start_timeouts(now_us, 0)
         jobs = [effect for effect in self.effects if isinstance(effect, Collect)]
         self.effects.clear()

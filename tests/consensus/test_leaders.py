@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotstuff.consensus.leaders import MAX_SLOTS, RoundRobin
+from hotstuff.consensus.leaders import MAX_SLOTS, Weighted
 
 POWERS = st.lists(st.integers(1, 30), min_size=1, max_size=7)
 
 
 def table(powers: list[int], views: int) -> list[int]:
-    leaders = RoundRobin(powers)
+    leaders = Weighted(powers)
     return [leaders.leader(view) for view in range(views)]
 
 

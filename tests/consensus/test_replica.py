@@ -241,7 +241,7 @@ def test_a_timed_out_view_is_closed_s24() -> None:
     assert world.votes() == []
 
 
-@pytest.mark.parametrize("rule", ["view_not_voted", "view_not_timed_out"])
+@pytest.mark.parametrize("rule", ["phase_not_voted", "view_not_timed_out"])
 def test_the_checks_of_the_cluster_catch_a_replica_without_the_rule(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = tuple(r for r in safety_module.VOTE_RULES if r.__name__ != rule)
     monkeypatch.setattr(safety_module, "VOTE_RULES", rules)
@@ -335,7 +335,7 @@ def test_a_commit_over_a_view_gap_never_happens_s6() -> None:
 def test_the_commit_rule_without_consecutive_views_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant of S6 commits b1 over the gap; the test above sees that."""
 
-    def parent_only(self: Chained, tree: object, node: object) -> bytes:
+    def parent_only(self: Chained, tree: object, node: object, phase: object) -> bytes:
         parent = tree.parent(node)  # type: ignore[attr-defined]
         grandparent = parent and tree.parent(parent)  # type: ignore[attr-defined]
         return grandparent.id if grandparent else ZERO_HASH

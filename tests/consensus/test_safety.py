@@ -10,18 +10,19 @@ from cluster import Cluster
 from forge import Forge
 
 from hotstuff.consensus import safety as safety_module
-from hotstuff.consensus.rules import Chained
-from hotstuff.consensus.safety import PROPOSAL_RULES, VOTE_RULES, Safety, SafetyRecord
+from hotstuff.consensus.safety import LATER_VOTE_RULES, PROPOSAL_RULES, VOTE_RULES, Safety, SafetyRecord
 from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Header
+from hotstuff.types.certificates import QC, TC
 from hotstuff.types.encoding import ZERO_HASH
+from hotstuff.types.hashing import Mode, Phase
 
 
 class World:
     """One signer in view 5, high_qc and lock at views 4 and 3 of one chain."""
 
-    def __init__(self) -> None:
-        cluster = Cluster(4, fast=True)
+    def __init__(self, mode: Mode = Mode.CHAINED) -> None:
+        cluster = Cluster(4, fast=True, mode=mode)
         self.forge = Forge(cluster)
         self.chain = self.forge.chain([1, 2, 3, 4])
         self.qc = {0: self.forge.genesis} | {block.header.view: qc for block, qc in self.chain}
@@ -33,7 +34,7 @@ class World:
     def safety(self, **changes: object) -> Safety:
         member = self.cluster.members[1]
         record = replace(self.record, **changes)
-        return Safety(1, self.cluster.context, Chained(), member.bls, member.node, record)
+        return Safety(1, self.cluster.context, self.cluster.rules, member.bls, member.node, record)
 
     def header(self, view: int = 5, justify: int = 4) -> Header:
         return self.forge.header(view, self.qc[justify], justify + 1)
@@ -42,7 +43,7 @@ class World:
 # What each rule alone refuses: (record, header) for which every other rule says yes.
 ALONE: dict[str, Callable[[World], tuple[Safety, Header]]] = {
     "view_is_current": lambda w: (w.safety(), w.header(view=6)),
-    "view_not_voted": lambda w: (w.safety(voted_view=5), w.header()),
+    "phase_not_voted": lambda w: (w.safety(voted_view=5), w.header()),
     "view_not_timed_out": lambda w: (w.safety(timed_out_view=5), w.header()),
     "view_not_proposed": lambda w: (w.safety(proposed_view=5), w.header()),
     "lock_allows": lambda w: (w.safety(), w.header(justify=2)),
@@ -53,7 +54,7 @@ ALONE: dict[str, Callable[[World], tuple[Safety, Header]]] = {
 def test_a_good_proposal_gets_a_vote() -> None:
     world = World()
     safety = world.safety()
-    vote = safety.vote(world.header(), ZERO_HASH)
+    vote = safety.vote(world.header(), None, ZERO_HASH)
     assert vote is not None
     assert vote.view == 5
     assert safety.record.voted_view == 5
@@ -64,12 +65,12 @@ def test_a_good_proposal_gets_a_vote() -> None:
 def test_vote_rule(rule: safety_module.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     safety, header = ALONE[rule.__name__](world)
-    assert safety.refusal(header) == rule.__name__
-    assert safety.vote(header, ZERO_HASH) is None
+    assert safety.refusal(safety.request(header, None)) == rule.__name__
+    assert safety.vote(header, None, ZERO_HASH) is None
     assert safety.record.last_vote is None
     # The mutant without the rule votes: nothing else stands in its place.
     monkeypatch.setattr(safety_module, "VOTE_RULES", tuple(r for r in VOTE_RULES if r is not rule))
-    assert safety.vote(header, ZERO_HASH) is not None
+    assert safety.vote(header, None, ZERO_HASH) is not None
 
 
 @pytest.mark.parametrize("rule", PROPOSAL_RULES, ids=lambda rule: rule.__name__)
@@ -84,7 +85,7 @@ def test_proposal_rule(rule: safety_module.Rule, monkeypatch: pytest.MonkeyPatch
 def test_no_rule_is_missing() -> None:
     assert {rule.__name__ for rule in VOTE_RULES} == {
         "view_is_current",
-        "view_not_voted",
+        "phase_not_voted",
         "view_not_timed_out",
         "lock_allows",
         "not_passive",
@@ -100,16 +101,16 @@ def test_no_rule_is_missing() -> None:
 def test_one_vote_per_view_also_for_the_same_block() -> None:
     world = World()
     safety = world.safety()
-    assert safety.vote(world.header(), ZERO_HASH) is not None
-    assert safety.vote(world.header(), ZERO_HASH) is None
-    assert safety.vote(world.header(justify=3), ZERO_HASH) is None
+    assert safety.vote(world.header(), None, ZERO_HASH) is not None
+    assert safety.vote(world.header(), None, ZERO_HASH) is None
+    assert safety.vote(world.header(justify=3), None, ZERO_HASH) is None
 
 
 def test_a_view_is_closed_by_the_timeout() -> None:
     world = World()
     safety = world.safety()
     assert safety.timeout() is not None
-    assert safety.vote(world.header(), ZERO_HASH) is None
+    assert safety.vote(world.header(), None, ZERO_HASH) is None
     assert safety.propose(world.header()) is None
 
 
@@ -139,7 +140,7 @@ def test_a_passive_replica_signs_nothing() -> None:
     world = World()
     safety = world.safety(passive=True)
     assert safety.timeout() is None
-    assert safety.vote(world.header(), ZERO_HASH) is None
+    assert safety.vote(world.header(), None, ZERO_HASH) is None
     assert safety.propose(world.header()) is None
     with pytest.raises(InvariantViolation):
         safety.sign_batch(1, b"d" * 32)
@@ -194,9 +195,85 @@ def test_the_record_outlives_a_crash(passive: bool) -> None:
     world = World()
     tc = world.forge.tc(5, dict.fromkeys(range(3), world.qc[4]))
     safety = world.safety()
-    safety.vote(world.header(), ZERO_HASH)
+    safety.vote(world.header(), None, ZERO_HASH)
     safety.learn(high_tc=tc)
     safety.timeout()
     record = replace(safety.record, passive=passive, proposed_view=3)
     assert SafetyRecord.decode(record.encode()) == record
     assert SafetyRecord.decode(world.record.encode()) == world.record
+
+
+# ---- later phases (basic) --------------------------------------------------------------------------------------------
+
+
+def in_phase(phase: Phase, **changes: object) -> tuple[Safety, QC]:
+    """A replica of basic that has voted in the phase before, and knows the QC of it."""
+    world = World(Mode.BASIC)
+    before = Phase(phase - 1)
+    qc = world.forge.qc(5, b"b" * 32, phase=before)
+    known = {"high_qc": qc, "voted_view": 5, "voted_phase": before}
+    if before is Phase.PRECOMMIT:
+        known["locked_qc"] = qc
+    return world.safety(**(known | changes)), qc
+
+
+def failed_view_5() -> TC:
+    world = World(Mode.BASIC)
+    return world.forge.tc(5, dict.fromkeys(range(3), world.qc[4]))
+
+
+LATER_ALONE: dict[str, Callable[[Phase], tuple[Safety, QC]]] = {
+    "view_is_current": lambda phase: in_phase(phase, high_tc=failed_view_5()),
+    "phase_not_voted": lambda phase: in_phase(phase, voted_phase=phase),
+    "view_not_timed_out": lambda phase: in_phase(phase, timed_out_view=5),
+    "certificate_is_kept": lambda phase: in_phase(phase, locked_qc=World(Mode.BASIC).qc[4]),
+    "not_passive": lambda phase: in_phase(phase, passive=True),
+}
+
+
+@pytest.mark.parametrize("phase", [Phase.PRECOMMIT, Phase.COMMIT])
+def test_the_qc_of_a_phase_gets_a_vote_in_the_next(phase: Phase) -> None:
+    safety, qc = in_phase(phase)
+    vote = safety.later_vote(qc, ZERO_HASH)
+    assert vote is not None
+    assert (vote.view, vote.phase, vote.block_id) == (5, phase, qc.block_id)
+    assert (safety.record.voted_view, safety.record.voted_phase) == (5, phase)
+    assert safety.later_vote(qc, ZERO_HASH) is None
+
+
+@pytest.mark.parametrize("rule", LATER_VOTE_RULES, ids=lambda rule: rule.__name__)
+def test_later_vote_rule(rule: safety_module.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    safety, qc = LATER_ALONE[rule.__name__](Phase.COMMIT)
+    assert safety.later_vote(qc, ZERO_HASH) is None
+    monkeypatch.setattr(safety_module, "LATER_VOTE_RULES", tuple(r for r in LATER_VOTE_RULES if r is not rule))
+    assert safety.later_vote(qc, ZERO_HASH) is not None
+
+
+def test_no_later_vote_without_the_certificate_in_the_record() -> None:
+    safety, qc = in_phase(Phase.PRECOMMIT, high_qc=World(Mode.BASIC).forge.qc(4, b"a" * 32, phase=Phase.PREPARE))
+    assert safety.later_vote(qc, ZERO_HASH) is None
+
+
+def test_a_later_phase_may_come_first() -> None:
+    # Whoever missed the proposal still helps with the phases after it.
+    safety, qc = in_phase(Phase.COMMIT, voted_view=4, voted_phase=Phase.COMMIT)
+    assert safety.later_vote(qc, ZERO_HASH) is not None
+
+
+def test_an_earlier_phase_is_closed_by_a_later_one() -> None:
+    world = World(Mode.BASIC)
+    safety = world.safety(voted_view=5, voted_phase=Phase.PRECOMMIT)
+    assert safety.vote(world.header(), None, ZERO_HASH) is None
+
+
+def test_a_qc_of_an_open_view_leads_to_that_view_only() -> None:
+    world = World(Mode.BASIC)
+    for phase, view in ((Phase.PREPARE, 5), (Phase.PRECOMMIT, 5), (Phase.COMMIT, 6)):
+        assert world.safety(high_qc=world.forge.qc(5, b"b" * 32, phase=phase)).record.current_view == view
+
+
+def test_a_timeout_reports_the_certificate_of_its_own_view() -> None:
+    safety, qc = in_phase(Phase.COMMIT)
+    timeout = safety.timeout()
+    assert timeout is not None
+    assert (timeout.view, timeout.high_qc, timeout.prev_tc) == (5, qc, None)

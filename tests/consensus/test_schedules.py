@@ -13,6 +13,7 @@ from cluster import Cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hotstuff.types.hashing import Mode
 from hotstuff.types.messages import (
     Ack,
     BatchMessage,
@@ -97,11 +98,12 @@ def heal(cluster: Cluster, *, reconnect: bool) -> None:
     assert cluster.strikes == [], "honest replicas struck each other"
 
 
+@pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("reconnect", [False, True])
-@settings(SETTINGS, max_examples=150)
+@settings(SETTINGS, max_examples=50)
 @given(schedule=SCHEDULES)
-def test_any_schedule_agrees_and_recovers_with_four(reconnect: bool, schedule: list[tuple[str, int]]) -> None:
-    cluster = Cluster(4, fast=True)
+def test_any_schedule_agrees_and_recovers(reconnect: bool, mode: Mode, schedule: list[tuple[str, int]]) -> None:
+    cluster = Cluster(4, fast=True, mode=mode)
     cluster.keep_lazy = False
     for action, argument in schedule:
         act(cluster, action, argument)
@@ -120,7 +122,7 @@ def test_any_schedule_agrees_and_recovers_with_weights(schedule: list[tuple[str,
 def test_long_schedules_agree_and_recover(schedule_seed: int) -> None:
     """Longer than what Hypothesis draws; these commit, fail views, restart and catch up many times."""
     chance = random.Random(schedule_seed)
-    cluster = Cluster(chance.choice([4, 4, 5, 7]), fast=True)
+    cluster = Cluster(chance.choice([4, 4, 5, 7]), fast=True, mode=Mode(1 + schedule_seed % len(Mode)))
     cluster.keep_lazy = chance.random() < 0.5
     for _ in range(120):
         act(cluster, chance.choice(ACTIONS), chance.randrange(2**16))

@@ -14,7 +14,7 @@ from node_helpers import NETWORK, run, transaction, until
 
 from hotstuff import native
 from hotstuff.consensus import effects as fx
-from hotstuff.consensus.leaders import RoundRobin
+from hotstuff.consensus.leaders import Weighted
 from hotstuff.consensus.replica import Replica, Timing
 from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety, SafetyRecord
@@ -68,7 +68,7 @@ class Member:
             context=CONTEXT,
             validators=VALIDATORS,
             rules=RULES[Mode.CHAINED],
-            leaders=RoundRobin([1] * 4),
+            leaders=Weighted([1] * 4),
             safety=safety,
             root=executed.node(),
             blocks=self.store.blocks_above(executed.height),

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from node_helpers import make_genesis, write
 
+from hotstuff.cli import main
 from hotstuff.crypto import bls
 from hotstuff.errors import ConfigError
-from hotstuff.node.genesis import Genesis
+from hotstuff.node.genesis import PROTOCOLS, Genesis, Rotation
 from hotstuff.types.validators import MAX_TOTAL_POWER
 
 GENESIS, KEYS = make_genesis(4)
@@ -85,9 +87,38 @@ def test_names(tmp_path: Path, content: dict[str, Any], value: object) -> None:
     assert text == f"name: got {value!r}, allowed: 1 to 64 characters"
 
 
-@pytest.mark.parametrize("value", [None, 2, "basic", "CHAINED", ""])
+@pytest.mark.parametrize("value", [None, 2, "fast", "CHAINED", ""])
 def test_protocols(tmp_path: Path, content: dict[str, Any], value: object) -> None:
-    assert refused(tmp_path, {**content, "protocol": value}) == f"protocol: got {value!r}, allowed: chained"
+    allowed = "basic or chained or hotstuff2 or jolteon"
+    assert refused(tmp_path, {**content, "protocol": value}) == f"protocol: got {value!r}, allowed: {allowed}"
+
+
+def test_the_command_line_knows_the_protocols() -> None:
+    assert main.PROTOCOLS == tuple(PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7, "leaders: got 7, allowed: an object with turns and sticky"),
+        ({"turns": "random"}, "leaders: turns: got 'random', allowed: weighted or equal"),
+        ({"sticky": 0}, "leaders: sticky: got 0, allowed: an integer from 1 to 64"),
+        ({"seed": 1}, "leaders: seed: got 1, allowed: nothing by this name; known fields: turns, sticky"),
+    ],
+)
+def test_leaders(tmp_path: Path, content: dict[str, Any], value: object, text: str) -> None:
+    assert refused(tmp_path, {**content, "leaders": value}) == text
+
+
+def test_the_rotation_is_part_of_the_chain_id() -> None:
+    others = [Rotation("equal", 1), Rotation("weighted", 4), Rotation("equal", 4)]
+    assert len({GENESIS.chain_id, *(replace(GENESIS, rotation=other).chain_id for other in others)}) == 4
+
+
+def test_sticky_leaders_have_several_views_in_a_row() -> None:
+    for turns in ("weighted", "equal"):
+        leaders = Rotation(turns, 3).leaders(GENESIS.validators)
+        assert [leaders.leader(view) for view in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("value", [None, {}, "x", []])
@@ -97,7 +128,7 @@ def test_lists_of_validators(tmp_path: Path, content: dict[str, Any], value: obj
 
 def test_unknown_fields(tmp_path: Path, content: dict[str, Any]) -> None:
     text = refused(tmp_path, {**content, "epoch": 1})
-    assert text == "epoch: got 1, allowed: nothing by this name; known fields: name, protocol, validators"
+    assert text == "epoch: got 1, allowed: nothing by this name; known fields: name, protocol, leaders, validators"
     content["validators"][2]["weight"] = 3
     text = refused(tmp_path, content)
     known = "node_key, bls_key, possession, power"

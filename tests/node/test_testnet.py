@@ -9,7 +9,7 @@ import pytest
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.errors import ConfigError, DataDirMismatch, StorageError
 from hotstuff.node.config import NodeConfig
-from hotstuff.node.genesis import Genesis
+from hotstuff.node.genesis import PROTOCOLS, Genesis, Rotation
 from hotstuff.node.keys import Keys
 from hotstuff.node.node import Home
 from hotstuff.node.testnet import TestnetPlan as Plan
@@ -100,7 +100,19 @@ def test_names_that_the_genesis_could_not_have(tmp_path: Path, name: str) -> Non
 
 
 def test_an_unknown_protocol(tmp_path: Path) -> None:
-    assert refused(tmp_path, 1, protocol="basic") == "--protocol: got 'basic', allowed: chained"
+    allowed = "basic or chained or hotstuff2 or jolteon"
+    assert refused(tmp_path, 1, protocol="fast") == f"--protocol: got 'fast', allowed: {allowed}"
+
+
+def test_too_many_views_for_one_leader(tmp_path: Path) -> None:
+    assert refused(tmp_path, 1, rotation=Rotation(sticky=65)) == "--sticky: got 65, allowed: 1 to 64"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_network_of_each_protocol(tmp_path: Path, protocol: str) -> None:
+    create_testnet(tmp_path / "net", Plan(1, protocol=protocol, rotation=Rotation(sticky=4)))
+    genesis = Genesis.load(tmp_path / "net" / "node0" / "genesis.json")
+    assert (genesis.protocol, genesis.rotation.sticky) == (protocol, 4)
 
 
 def test_a_host_that_the_config_could_not_have(tmp_path: Path) -> None:
