@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import make_members, make_set
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from hotstuff import native
 from hotstuff.consensus.effects import Persist, Share
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.consensus.verifier import Verifier
+from hotstuff.simulator.scheme import members, validator_set
 from hotstuff.storage.chain import ChainStore
 from hotstuff.storage.datadir import DataDir
 from hotstuff.types.certificates import QC
@@ -23,8 +23,8 @@ from hotstuff.types.messages import Vote
 CLIENT = b"a benchmark's id"
 BATCH_BYTES = 256 * 1024
 
-MEMBERS = make_members(4)
-VALIDATORS = make_set(MEMBERS)
+MEMBERS = members(4, "bls")
+VALIDATORS = validator_set(MEMBERS)
 CONTEXT = Context(Mode.CHAINED, bytes(32), 1, VALIDATORS.hash)
 VERIFIER = Verifier(CONTEXT, VALIDATORS)
 BLOCK_ID, COMMIT_ID = b"\1" * 32, b"\2" * 32

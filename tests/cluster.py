@@ -4,17 +4,15 @@ Messages travel through a list that a test may reorder, hold or drop. Every sign
 its lives is remembered, and what it had persisted at that moment is compared with it. Every block that is executed in
 any life is compared with what the others executed at that height.
 
-`Cluster(fast=True)` replaces the signatures by keyed hashes that nobody in the tests forges by accident: about ten
-times faster, for tests of schedules. Whatever tests signatures or the verifier itself uses the real ones.
+`Cluster(fast=True)` takes the simulator's stand-in signatures: about ten times faster, for tests of schedules. Whatever
+tests signatures themselves uses the real ones.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from hotstuff import native
 from hotstuff.consensus import effects as fx
@@ -24,14 +22,11 @@ from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety, SafetyRecord
 from hotstuff.consensus.tree import Node
 from hotstuff.consensus.verifier import Verifier
-from hotstuff.crypto.aggregate import Collected
-from hotstuff.crypto.bls import SecretKey
-from hotstuff.crypto.ed25519 import NodeSecret
-from hotstuff.errors import InvalidEncoding
 from hotstuff.mempool.mempool import Mempool, MempoolConfig
+from hotstuff.simulator.scheme import Signatures, members, scheme_of, validator_set
 from hotstuff.types.batch import Batch
 from hotstuff.types.block import BatchRef, Block
-from hotstuff.types.certificates import QC, TC
+from hotstuff.types.certificates import QC
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
     BatchMessage,
@@ -44,141 +39,12 @@ from hotstuff.types.messages import (
     Vote,
     decode_message,
 )
-from hotstuff.types.validators import Validator, ValidatorSet
 
 CLIENT = b"client-of-tests!"
 
 
 class Killed(Exception):
     """Raised by a crash point: the process ends here."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """Both keys of one validator."""
-
-    bls: Any
-    node: Any
-
-
-def make_members(count: int) -> list[Member]:
-    """Members in the order of their indices."""
-    members = [
-        Member(SecretKey.generate(bytes([i]) * 32), NodeSecret.generate(bytes([i + 100]) * 32)) for i in range(count)
-    ]
-    return sorted(members, key=lambda member: member.bls.public_key().to_bytes())
-
-
-def _keyed(size: int, *parts: bytes) -> bytes:
-    return hashlib.shake_128(b"|".join(parts)).digest(size)
-
-
-@dataclass(frozen=True)
-class FakePublic:
-    """A public key of the right size."""
-
-    encoded: bytes
-
-    def to_bytes(self) -> bytes:
-        """As `PublicKey.to_bytes`."""
-        return self.encoded
-
-
-@dataclass(frozen=True)
-class FakeSecret:
-    """A BLS key whose signature is a keyed hash."""
-
-    number: int
-
-    def public_key(self) -> FakePublic:
-        """Ascending with the number, 48 B."""
-        return FakePublic(self.number.to_bytes(2, "big").rjust(4, b"\x40").ljust(48, b"\1"))
-
-    def sign(self, message: bytes) -> bytes:
-        """96 B."""
-        return _keyed(96, b"bls", bytes([self.number]), message)
-
-
-@dataclass(frozen=True)
-class FakeNodeSecret:
-    """A node key whose signature is a keyed hash."""
-
-    number: int
-
-    def public_key(self) -> bytes:
-        """32 B."""
-        return bytes([self.number + 1]) * 32
-
-    def sign(self, message: bytes) -> bytes:
-        """64 B."""
-        return _keyed(64, b"node", bytes([self.number]), message)
-
-
-class FakeVerifier:
-    """The rules of `Verifier` for fake signatures. An aggregate is the hash of its shares."""
-
-    def __init__(self, context: Context, validators: ValidatorSet) -> None:
-        self._context = context
-        self._validators = validators
-        self._genesis = QC.genesis(context)
-        self._secrets = [FakeSecret(i) for i in range(len(validators))]
-
-    def check(self, item: fx.Checkable) -> bool:
-        """As `Verifier.check`."""
-        try:
-            if isinstance(item, QC):
-                return self._qc(item)
-            if isinstance(item, TC):
-                return self._tc(item)
-        except InvalidEncoding:
-            return False
-        if isinstance(item, Proposal):
-            header = item.block.header
-            message = self._context.proposal_message(header.view, header.id)
-            return item.signature == FakeNodeSecret(header.proposer).sign(message)
-        return item.signature == FakeNodeSecret(item.author).sign(item.message(self._context))
-
-    def collect(self, shares: Iterable[fx.Share]) -> Collected:
-        """As `Verifier.collect`."""
-        shares = list(shares)
-        good = [s for s in shares if self._secrets[s.signer].sign(s.message) == s.signature]
-        names = tuple(sorted(s.signer for s in good))
-        bad = tuple(sorted({s.signer for s in shares} - set(names)))
-        return Collected(self._sum((s.signer, s.message) for s in good) if good else None, names, bad)
-
-    def _sum(self, signed: Iterable[tuple[int, bytes]]) -> bytes:
-        return _keyed(96, *(self._secrets[signer].sign(message) for signer, message in sorted(signed)))
-
-    def _qc(self, qc: QC) -> bool:
-        if qc.view == 0:
-            return qc == self._genesis
-        signers = self._validators.signers(qc.signers)
-        message = self._context.vote_message(qc.view, qc.phase, qc.block_id, qc.commit_id)
-        known = qc.epoch == self._context.epoch and self._validators.is_quorum(signers)
-        return known and qc.signature == self._sum((i, message) for i in signers)
-
-    def _tc(self, tc: TC) -> bool:
-        views = [group.high_qc_view for group in tc.groups]
-        groups = [self._validators.signers(group.signers) for group in tc.groups]
-        everyone = [signer for group in groups for signer in group]
-        shape = views == sorted(set(views), reverse=True) and tc.high_qc.view == views[0]
-        known = tc.epoch == self._context.epoch and len(set(everyone)) == len(everyone) and all(groups)
-        if not shape or tc.high_qc.leads_to > tc.view or not known or not self._validators.is_quorum(everyone):
-            return False
-        pairs = [(view, i) for view, group in zip(views, groups, strict=True) for i in group]
-        return tc.signature == self._sum((i, self._context.timeout_message(tc.view, view)) for view, i in pairs)
-
-
-def make_set(members: list[Member], powers: list[int] | None = None) -> ValidatorSet:
-    """The validator set of these members."""
-    powers = powers or [1] * len(members)
-    return ValidatorSet(
-        1,
-        tuple(
-            Validator(m.node.public_key(), m.bls.public_key().to_bytes(), power)
-            for m, power in zip(members, powers, strict=True)
-        ),
-    )
 
 
 @dataclass
@@ -235,10 +101,11 @@ class Cluster:
         mode: Mode = Mode.CHAINED,
     ) -> None:
         """`seed` shuffles deliveries (None: in the order of sending); `passive` has lost its safety record."""
-        self.members = [Member(FakeSecret(i), FakeNodeSecret(i)) for i in range(n)] if fast else make_members(n)
-        self.validators = make_set(self.members, powers)
+        signatures: Signatures = "stand-in" if fast else "bls"
+        self.members = members(n, signatures)
+        self.validators = validator_set(self.members, powers or ())
         self.context = Context(mode, b"\7" * 32, 1, self.validators.hash)
-        self.verifier: Any = (FakeVerifier if fast else Verifier)(self.context, self.validators)
+        self.verifier = Verifier(self.context, self.validators, scheme_of(signatures))
         self.rules = RULES[mode]
         self.random = None if seed is None else random.Random(seed)
         self.mempool_config = MempoolConfig()

@@ -27,6 +27,8 @@ EPILOG = """exit status: 0 done; 1 failed; 2 a mistake in arguments, config, gen
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options."""
+    from hotstuff.cli.inspect import add_inspect  # it needs our exit statuses
+
     parser = argparse.ArgumentParser(
         prog="hotstuff",
         description="Byzantine fault tolerant replication: chained HotStuff with BLS aggregate certificates.",
@@ -67,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--home", type=Path, required=True, help="any node's directory: genesis and addresses")
     status.add_argument("--json", action="store_true", help="one JSON object for each replica")
     status.set_defaults(run=run_status)
+
+    add_inspect(commands)
 
     version = commands.add_parser("version", help="versions of this package, its native code and its BLS library")
     version.set_defaults(run=run_version)

@@ -127,7 +127,7 @@ class Replica:
         self._helped: dict[int, tuple[int, int]] = {}
         self._may_author = self._may_ack = False
         self._unspread: QC | None = None
-        self._heard: set[int] = set()
+        self._heard = {safety.index}
         self._persisted = safety.record
         self._now_us = 0
         self._desk.trust(QC.genesis(context))

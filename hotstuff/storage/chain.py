@@ -1,7 +1,8 @@
 """What a replica keeps, in the terms of the protocol: on top of the byte tables of `datadir`.
 
 `consensus` environment: the safety record (twice, so that a damaged page cannot make it look absent), blocks by
-(height, id), the id and commit certificate of each committed height, the application's state and the sessions.
+(height, id), the id and commit certificate of each committed height, the application's state and the sessions; evidence
+of misbehaviour, and the testimony by which it can be found later: certificates that are in no block.
 `batches` environment: bodies and an index of them by lane, apart, so that a vote never waits behind bulk writes.
 """
 
@@ -19,16 +20,20 @@ from hotstuff.storage import datadir
 from hotstuff.storage.datadir import DataDir
 from hotstuff.storage.environment import Record
 from hotstuff.types.batch import Batch
-from hotstuff.types.block import BatchRef, Block
-from hotstuff.types.certificates import QC
+from hotstuff.types.block import BatchRef, Block, Header
+from hotstuff.types.certificates import QC, TC
 from hotstuff.types.encoding import U16, U32, U64, ZERO_HASH, Reader, decode_all
-from hotstuff.types.hashing import Context
+from hotstuff.types.evidence import Evidence, decode_evidence
+from hotstuff.types.hashing import Context, Phase
 from hotstuff.types.messages import MAX_PAGE_BLOCKS, MAX_PAGE_BYTES, ChainResponse
 
 T = TypeVar("T")
 
 _RECORD_KEYS = (b"record", b"record-copy")
 _EXECUTED_KEY = b"executed"
+# Some hundred bytes each, rarely 140,000. Whoever did more has been convicted often enough: the oldest are kept.
+MAX_EVIDENCE = 10_000
+_QC_TESTIMONY, _TC_TESTIMONY = b"qc", b"tc"
 # Rows read at a time where a table is walked: bounds memory, not the walk.
 _SCAN_ROWS = 4096
 
@@ -79,6 +84,7 @@ class ChainStore:
         self._data = data
         self._consensus = data.consensus
         self._batches = data.batches
+        self._testified = {_QC_TESTIMONY: b"", _TC_TESTIMONY: b""}
 
     # ---- safety record
 
@@ -111,7 +117,12 @@ class ChainStore:
             if write.commit_qc is not None:
                 key = U64.pack(write.commit_height)
                 records.append(Record(datadir.CERTIFICATES, key, write.commit_qc.encoding))
+        testimony = self._testimony([write.safety for write in writes if write.safety is not None])
+        records += (Record(datadir.TESTIMONY, key, encoded) for key, encoded in testimony.items())
+        records += self._evidence_records([e for write in writes for e in getattr(write, "evidence", ())])
         self._consensus.write(records)
+        for key in testimony:
+            self._testified[key[:2]] = max(self._testified[key[:2]], key)
 
     def load_executed(self, context: Context, validators: int) -> Executed:
         """Where execution stood when this was last saved."""
@@ -140,6 +151,51 @@ class ChainStore:
         while rows := self._consensus.scan(table, start, limit=_SCAN_ROWS):
             yield from rows
             start = rows[-1][0] + b"\0"
+
+    # ---- misbehaviour
+
+    def load_evidence(self) -> list[Evidence]:
+        """All evidence, by epoch and view."""
+        return [_decoded("evidence", decode_evidence, value) for _, value in self._walk(datadir.EVIDENCE, b"")]
+
+    def headers(self) -> list[Header]:
+        """The headers of all stored blocks, whether on the committed chain or not."""
+        return [_decoded("block", Block.decode, value).header for _, value in self._walk(datadir.BLOCKS, b"")]
+
+    def certificates(self) -> tuple[list[QC], list[TC]]:
+        """All stored certificates that are in no block."""
+        qcs = [_decoded("commit certificate", QC.decode, value) for _, value in self._walk(datadir.CERTIFICATES, b"")]
+        tcs: list[TC] = []
+        for key, value in self._walk(datadir.TESTIMONY, b""):
+            if key.startswith(_QC_TESTIMONY):
+                qcs.append(_decoded("QC", QC.decode, value))
+            else:
+                tcs.append(_decoded("TC", TC.decode, value))
+        return qcs, tcs
+
+    def _evidence_records(self, found: Sequence[Evidence]) -> list[Record]:
+        """One piece for each offence, the first that was found, until there is enough."""
+        room = MAX_EVIDENCE - self._consensus.count(datadir.EVIDENCE) if found else 0
+        fresh: dict[bytes, Evidence] = {}
+        for evidence in found:
+            key = evidence.offence
+            if len(fresh) < room and key not in fresh and not self._consensus.has(datadir.EVIDENCE, key):
+                fresh[key] = evidence
+        return [Record(datadir.EVIDENCE, key, evidence.encoding) for key, evidence in fresh.items()]
+
+    def _testimony(self, records: Iterable[SafetyRecord]) -> dict[bytes, bytes]:
+        """The certificates without which a later audit could not say who is to blame (`consensus.audit`), if new.
+
+        The TC by which a view was entered, of which blocks name only the hash, and the QC of the first of several
+        phases. Every voter's safety record has held them when it voted.
+        """
+        found: dict[bytes, bytes] = {}
+        for record in records:
+            if record.high_qc.phase is Phase.PREPARE:
+                found[_QC_TESTIMONY + U64.pack(record.high_qc.view)] = record.high_qc.encoding
+            if record.high_tc is not None:
+                found[_TC_TESTIMONY + U64.pack(record.high_tc.view)] = record.high_tc.encoding
+        return {key: encoded for key, encoded in found.items() if key > self._testified[key[:2]]}
 
     # ---- committed chain
 

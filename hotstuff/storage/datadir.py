@@ -26,7 +26,7 @@ from typing import NamedTuple
 from hotstuff.errors import DataDirLocked, DataDirMismatch, DiskFull, StorageError
 from hotstuff.storage.environment import MAP_BYTES_MAX, Environment, Record, sync_directory
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SAFETY = "safety"
 BLOCKS = "blocks"
@@ -34,7 +34,9 @@ HEIGHTS = "heights"
 CERTIFICATES = "certificates"
 STATE = "state"
 SESSIONS = "sessions"
-CONSENSUS_TABLES = (SAFETY, BLOCKS, HEIGHTS, CERTIFICATES, STATE, SESSIONS)
+TESTIMONY = "testimony"
+EVIDENCE = "evidence"
+CONSENSUS_TABLES = (SAFETY, BLOCKS, HEIGHTS, CERTIFICATES, STATE, SESSIONS, TESTIMONY, EVIDENCE)
 
 BODIES = "bodies"
 LANES = "lanes"

@@ -32,6 +32,7 @@ class Domain(bytes, enum.Enum):
     ROOT = b"PHS1/root".ljust(16, b"\0")
     VERIFIED = b"PHS1/verified".ljust(16, b"\0")
     STATE = b"PHS1/state".ljust(16, b"\0")
+    EVIDENCE = b"PHS1/evidence".ljust(16, b"\0")
 
 
 def digest(domain: Domain, *parts: Buffer) -> bytes:

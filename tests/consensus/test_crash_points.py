@@ -12,6 +12,8 @@ from functools import cache
 import pytest
 from cluster import Cluster, Killed
 
+from hotstuff.types.hashing import Mode
+
 PARTS = 6
 
 
@@ -30,9 +32,9 @@ def run(cluster: Cluster, *, failed_view: bool) -> None:
 
 
 @cache
-def points(failed_view: bool, victim: int | None) -> tuple[str, ...]:
+def points(mode: Mode, failed_view: bool, victim: int | None) -> tuple[str, ...]:
     """The names of all points that a run without a crash passes."""
-    cluster = Cluster(4, fast=True, seed=None)
+    cluster = Cluster(4, fast=True, seed=None, mode=mode)
     names: list[str] = []
     cluster.point = lambda i, name: names.append(name) if victim in (None, i) else None
     run(cluster, failed_view=failed_view)
@@ -40,9 +42,9 @@ def points(failed_view: bool, victim: int | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def crash(number: int, *, failed_view: bool, victim: int | None) -> Cluster:
+def crash(number: int, *, mode: Mode, failed_view: bool, victim: int | None) -> Cluster:
     """Runs until the point with this number: there the victim dies, or, without one, everybody at once."""
-    cluster = Cluster(4, fast=True, seed=None)
+    cluster = Cluster(4, fast=True, seed=None, mode=mode)
     cluster.keep_lazy = number % 2 == 0  # both ways over all points: what is lazy is on the disk, or lost
     passed = 0
 
@@ -83,9 +85,10 @@ def recover(cluster: Cluster) -> None:
     assert cluster.strikes == []
 
 
-def test_every_kind_of_point_is_passed() -> None:
+@pytest.mark.parametrize("mode", Mode)
+def test_every_kind_of_point_is_passed(mode: Mode) -> None:
     for failed_view in (False, True):
-        names = set(points(failed_view, None))
+        names = set(points(mode, failed_view, None))
         assert names >= {
             "before Persist",
             "before Send",
@@ -99,24 +102,26 @@ def test_every_kind_of_point_is_passed() -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("failed_view", [False, True])
-def test_all_four_killed_at_any_point(failed_view: bool, part: int) -> None:
-    for number in range(1 + part, len(points(failed_view, None)) + 1, PARTS):
-        recover(crash(number, failed_view=failed_view, victim=None))
+@pytest.mark.parametrize("mode", Mode)
+def test_all_four_killed_at_any_point_c1(mode: Mode, failed_view: bool, part: int) -> None:
+    for number in range(1 + part, len(points(mode, failed_view, None)) + 1, PARTS):
+        recover(crash(number, mode=mode, failed_view=failed_view, victim=None))
 
 
 @pytest.mark.parametrize("victim", range(4))
 @pytest.mark.parametrize("failed_view", [False, True])
-def test_one_killed_at_any_point(failed_view: bool, victim: int) -> None:
-    for number in range(1, len(points(failed_view, victim)) + 1):
-        recover(crash(number, failed_view=failed_view, victim=victim))
+@pytest.mark.parametrize("mode", Mode)
+def test_one_killed_at_any_point_c1(mode: Mode, failed_view: bool, victim: int) -> None:
+    for number in range(1, len(points(mode, failed_view, victim)) + 1):
+        recover(crash(number, mode=mode, failed_view=failed_view, victim=victim))
 
 
 @pytest.mark.parametrize("lost", ["voted_view", "timed_out_view"])
-def test_the_checks_notice_a_record_that_was_not_durable(lost: str) -> None:
+def test_the_checks_notice_a_record_that_was_not_durable_c2(lost: str) -> None:
     """Negative control: a disk that forgets this field lets a replica contradict itself, and that is seen."""
     seen = 0
-    for number in range(1, len(points(True, None)) + 1, 3):
-        cluster = crash(number, failed_view=True, victim=None)
+    for number in range(1, len(points(Mode.CHAINED, True, None)) + 1, 3):
+        cluster = crash(number, mode=Mode.CHAINED, failed_view=True, victim=None)
         for disk in cluster.disks:
             disk.safety = replace(disk.safety, **{lost: 0, "last_vote": None, "last_timeout": None})
         try:

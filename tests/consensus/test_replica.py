@@ -5,63 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from cluster import Cluster, Envelope
+from alone import Alone
+from cluster import Cluster
 from forge import Forge, ref
 
 from hotstuff.consensus import safety as safety_module
 from hotstuff.consensus.effects import Connected, Effect, Persist, Received, Report, Send, Tick
 from hotstuff.consensus.pacemaker import REBROADCAST_MAX_US
-from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.rules import Chained
 from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Block, payload_root
-from hotstuff.types.certificates import QC, TC
+from hotstuff.types.certificates import QC
 from hotstuff.types.encoding import ZERO_HASH
 from hotstuff.types.hashing import Mode
 from hotstuff.types.messages import Ack, BlockResponse, NewView, Proposal, Timeout, Vote
 
 BATCH_ACKS = Ack((ref(),))
-
-
-class Alone:
-    """One replica (index 0 of `n`) to which a test speaks for everybody else."""
-
-    def __init__(self, n: int = 4, *, powers: list[int] | None = None, passive: bool = False) -> None:
-        self.cluster = Cluster(n, powers=powers, fast=True, passive=0 if passive else None)
-        for i in range(1, n):
-            self.cluster.kill(i)
-        self.forge = Forge(self.cluster)
-        self.said: list[Envelope] = []
-        self.cluster.drop = lambda envelope: self.said.append(envelope) or True
-
-    @property
-    def replica(self) -> Replica:
-        replica = self.cluster.replicas[0]
-        assert replica is not None
-        return replica
-
-    def hear(self, peer: int, message: object) -> None:
-        self.cluster.step(0, Received(peer, message))  # type: ignore[arg-type]
-        self.cluster.settle()
-
-    def propose(self, block: Block, tc: TC | None = None) -> None:
-        self.hear(block.header.proposer, self.forge.proposal(block, tc))
-
-    def votes(self) -> list[tuple[int, bytes]]:
-        """(view, block) of every vote of replica 0, also to itself."""
-        return sorted(
-            {
-                (view, Vote.decode(said).block_id)
-                for (what, signer, view), all_said in self.cluster.signed.items()
-                if (what, signer) == ("vote", 0)
-                for said in all_said
-            }
-        )
-
-    def sent(self, kind: type) -> list[Envelope]:
-        found = [envelope for envelope in self.said if isinstance(envelope.message, kind)]
-        self.said.clear()
-        return found
 
 
 # ---- voting

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import make_members, make_set
 from node_helpers import NETWORK, run, transaction, until
 
 from hotstuff import native
@@ -25,14 +24,15 @@ from hotstuff.node import bodies as bodies_module
 from hotstuff.node import driver as module
 from hotstuff.node.driver import Driver
 from hotstuff.node.executor import ClientAnswer, Executor
+from hotstuff.simulator.scheme import members, validator_set
 from hotstuff.storage.chain import ChainStore
 from hotstuff.storage.datadir import DataDir
 from hotstuff.types.hashing import Context, Mode
 from hotstuff.types.messages import Proposal, Timeout, Vote, decode_message
 
 TIMING = Timing(view_timeout_ms=300, spread_ms=20, fetch_retry_ms=50)
-MEMBERS = make_members(4)
-VALIDATORS = make_set(MEMBERS)
+MEMBERS = members(4, "bls")
+VALIDATORS = validator_set(MEMBERS)
 CONTEXT = Context(Mode.CHAINED, NETWORK, 1, VALIDATORS.hash)
 
 

@@ -1,0 +1,126 @@
+"""Attacks that take several steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+from hotstuff.simulator.byzantine import Outgoing, Strategy
+from hotstuff.simulator.forger import Slot
+from hotstuff.simulator.strategies.proposals import lowest_entry
+from hotstuff.types.certificates import QC
+from hotstuff.types.hashing import PHASES
+from hotstuff.types.messages import Message, NewView, Proposal, Timeout, Vote
+
+# The secret is given up after this many turns of all leaders.
+SECRET_TURNS = 3
+
+
+class HiddenQc(Strategy):
+    """Cuts off the tail and leaves a hidden lock: a QC that one honest replica alone learns of.
+
+    In its own view it proposes to just enough replicas, keeps its votes back, and makes the QC in secret. The view
+    fails, and our timeout reports nothing. Once the TC is out, one honest replica is shown the QC and may lock on it.
+    "lock": our votes are missing for everything below the QC, so that replica's vote is needed. "fork": we help the
+    others to go on, and at our next turn after a failed view propose on the secret QC, if the rules let us.
+    """
+
+    MODES = ("lock", "fork")
+
+    def __init__(self, chance: random.Random, mode: str = "") -> None:
+        super().__init__(chance, mode)
+        self._proposal: Proposal | None = None
+        self._crowd: tuple[int, ...] = ()
+        self._qc: QC | None = None
+        self._shown = self._gave_up = False
+
+    # ---- what leaves
+
+    def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
+        if isinstance(message, Proposal) and message.block.header.proposer == self.index:
+            return self._proposing(to, message)
+        if isinstance(message, Timeout) and message.high_qc.block_id in self.forger.hidden:
+            entry_tc = lowest_entry(self.forger, message.view)
+            if entry_tc is None or entry_tc.high_qc.block_id in self.forger.hidden:
+                return ()
+            return ((to, self.forger.timeout(self.index, message.view, entry_tc.high_qc, entry_tc)),)
+        return () if self._tells(to, message) else ((to, message),)
+
+    def _tells(self, to: int, message: Message) -> bool:
+        """Would this message give the secret away, or help a branch below it?"""
+        if isinstance(message, NewView):
+            return message.high_qc.block_id in self.forger.hidden
+        if not isinstance(message, Vote) or to in self.forger.signers:
+            return False
+        if message.block_id in self.forger.hidden:
+            return True
+        block = self.forger.blocks.get(message.block_id)
+        below = block is not None and self._qc is not None and block.header.justify.view < self._qc.view
+        return self.mode == "lock" and below
+
+    def _proposing(self, to: int, message: Proposal) -> Iterable[Outgoing]:
+        if self._proposal is None or self._proposal.block.header.view != message.block.header.view:
+            revenge = self._revenge(message)
+            if revenge is not None:
+                self._forget()
+                self.forger.saw(revenge)
+                self._proposal, self._crowd = revenge, self.others
+            else:
+                self._hide(message)
+        return ((to, self._proposal),) if self._proposal is not None and to in self._crowd else ()
+
+    def _revenge(self, message: Proposal) -> Proposal | None:
+        """A block on the secret QC, if voters may accept that."""
+        view, entry_tc = message.block.header.view, lowest_entry(self.forger, message.block.header.view)
+        if self._qc is None or entry_tc is None or not self.acceptable(view, self._qc, entry_tc):
+            return None
+        return self.forger.proposal(self.index, view, self._qc, (), entry_tc)
+
+    def _hide(self, proposal: Proposal) -> None:
+        self._forget()
+        next_leader = self.leader(proposal.block.header.view + 1)
+        order = sorted(self.some(self.honest, len(self.honest)), key=lambda i: (i == next_leader, self.chance.random()))
+        quorum = self.world.validators.is_quorum
+        enough = next((k for k in range(len(order)) if quorum((*self.forger.signers, *order[:k]))), len(order))
+        self._proposal, self._crowd = proposal, (*order[:enough], *self.forger.signers)
+        self.forger.hidden[proposal.block.id] = proposal.block.header.view
+
+    def _forget(self) -> None:
+        if self._proposal is not None:
+            self.forger.hidden.pop(self._proposal.block.id, None)
+        self._proposal, self._qc, self._crowd = None, None, ()
+        self._shown = self._gave_up = False
+
+    # ---- what comes out of nothing
+
+    def acting(self) -> Iterable[Outgoing]:
+        proposal = self._proposal
+        if proposal is None or proposal.block.id not in self.forger.hidden:
+            return ()
+        view = proposal.block.header.view
+        if self.view > view + SECRET_TURNS * len(self.world.validators):
+            self._forget()
+            return ()
+        if self._qc is None:
+            slot = self._slot(proposal)
+            self._qc = None if slot is None else self.forger.qc(slot)
+        return (*self._give_up(proposal, view), *self._show(view))
+
+    def _slot(self, proposal: Proposal) -> Slot | None:
+        block, phase = proposal.block, PHASES[self.world.context.mode][0]
+        commit_id = self.commit_id(block, phase)
+        return None if commit_id is None else (block.header.view, phase, block.id, commit_id)
+
+    def _give_up(self, proposal: Proposal, view: int) -> Iterator[Outgoing]:
+        """Our timeout of the view, as of somebody who never saw the QC, as soon as anybody honest gives up."""
+        if self._gave_up or not any(i in self.honest for i in self.forger.timeouts.get(view, {})):
+            return
+        self._gave_up = True
+        timeout = self.forger.timeout(self.index, view, proposal.block.header.justify, proposal.entry_tc)
+        yield from self.to_all(timeout)
+
+    def _show(self, view: int) -> Iterator[Outgoing]:
+        if self._qc is None or self._shown or not any(tc.view >= view for tc in self.forger.tcs.values()):
+            return
+        self._shown = True
+        yield self.chance.choice(self.honest), NewView(self._qc, None)
