@@ -26,9 +26,10 @@ from hotstuff.types.batch import Batch
 from hotstuff.types.block import BatchRef, Block
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.encoding import Buffer
+from hotstuff.types.evidence import Evidence
 from hotstuff.types.messages import Message, Proposal
 
-Checkable = QC | TC | Proposal | Batch
+Checkable = QC | TC | Proposal | Batch | Evidence
 """What carries a signature that somebody else must be able to rely on."""
 
 
@@ -110,7 +111,7 @@ Event = Start | Tick | Received | Connected | Checked | Collected | Submitted | 
 
 @dataclass(frozen=True)
 class Persist:
-    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`.
+    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`, evidence.
 
     `lazy`: nothing that is sent depends on it, so it may be written with the next one that is not, or be lost.
     """
@@ -119,6 +120,7 @@ class Persist:
     blocks: tuple[Block, ...] = ()
     commit_qc: QC | None = None
     commit_height: int = 0
+    evidence: tuple[Evidence, ...] = ()
     lazy: bool = False
 
 

@@ -31,7 +31,9 @@ from hotstuff.consensus import validity
 from hotstuff.consensus.collector import Collector
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.effects import (
+    BatchStored,
     Broadcast,
+    Check,
     Checkable,
     Checked,
     Collected,
@@ -54,14 +56,17 @@ from hotstuff.consensus.rules import Rules
 from hotstuff.consensus.safety import Safety
 from hotstuff.consensus.sync import Sync
 from hotstuff.consensus.tree import BlockTree, Node
+from hotstuff.consensus.witness import Witness
 from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Block, Header, payload_root
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.encoding import ZERO_HASH
+from hotstuff.types.evidence import Evidence
 from hotstuff.types.hashing import Context, Phase
 from hotstuff.types.messages import (
     MAX_PAGE_BLOCKS,
     MAX_PAGE_BYTES,
+    BatchMessage,
     BlockRequest,
     BlockResponse,
     ChainResponse,
@@ -121,6 +126,7 @@ class Replica:
         self._suspects = Suspects(len(validators))
         self._sync = Sync(self.index, len(validators), timing.fetch_retry_ms * 1000, self.effects)
         self._recovery = Recovery(self.index, validators, self.effects)
+        self._witness = Witness(rules.mode)
         self._payload = payload(self.effects, self._desk)
         self._commit_qc = commit_qc
         self._proposal: Proposal | None = None
@@ -143,6 +149,7 @@ class Replica:
         elif isinstance(event, Checked):
             for peer, message in self._desk.done(event.job, event.valid):
                 self._receive(peer, message)
+            self._convict(self._witness.verified(event.job, event.valid))
         elif isinstance(event, Collected):
             self._certified(self._collector.collected(event))
         elif isinstance(event, Connected):
@@ -151,6 +158,8 @@ class Replica:
             self._resume()
         elif isinstance(event, Tick):
             self._tick()
+        elif isinstance(event, BatchStored):
+            self._witness.stored(event.batch)
         if not isinstance(event, (Received, Checked, Collected)):
             self._step_payload(event)
         self._advance()
@@ -183,6 +192,8 @@ class Replica:
         if handler is not None:
             handler(self, peer, message)
         else:
+            if isinstance(message, BatchMessage):
+                self._witness.batch(peer, message.batch)
             self._step_payload(Received(peer, message))
 
     def _step_payload(self, event: Event) -> None:
@@ -202,12 +213,12 @@ class Replica:
         if wrong is not None or peer != header.proposer or not validity.proves_view(proposal):
             self.effects.append(Strike(peer, f"proposal: {wrong or 'not from its leader, or its view not proven'}"))
             return
+        self._witness.proposal(proposal)
         if header.view < self.view and not self._sync.wants(header.id):
             self._help(peer)
             return
         known = self._proposal
         if known is not None and known.block.header.view == header.view and known.block.id != header.id:
-            self.effects.append(Report("equivocation", {"leader": peer, "view": header.view}))
             return
         certificates = _certificates_of(header.justify, proposal.entry_tc)
         if not self._desk.ready(peer, proposal, [*certificates, proposal]):
@@ -224,6 +235,7 @@ class Replica:
         if vote.signer != peer or vote.epoch != self._context.epoch or vote.phase not in self._rules.phases:
             self.effects.append(Strike(peer, "vote for another signer, epoch or protocol"))
             return
+        self._witness.vote(vote)
         if self.index in self._vote_targets(vote.view, vote.phase):
             self._collector.add_vote(vote, self.view)
 
@@ -244,6 +256,7 @@ class Replica:
         # Who times out while we wait for nothing lacks something that we have: a commit, or the end of a view.
         if timeout.view < self.view or not self._has_work():
             self._help(peer)
+        self._witness.timeout(timeout)
         self._collector.add_timeout(timeout, self.view)
 
     def _on_new_view(self, peer: int, message: NewView) -> None:
@@ -338,6 +351,7 @@ class Replica:
 
         A QC of a view that we already left by a TC still counts: dropping it would let our next timeout hide it.
         """
+        self._witness.qc(qc)
         before = self.view
         news = qc.rank > self.safety.record.high_qc.rank
         if news and qc.phase.ends_view:
@@ -363,6 +377,7 @@ class Replica:
     def _process_tc(self, tc: TC) -> None:
         """A verified TC: its QC first, then the view."""
         self._process_qc(tc.high_qc)
+        self._witness.tc(tc)
         before = self.view
         self.safety.learn(high_tc=tc)
         if self.view > before:
@@ -386,6 +401,7 @@ class Replica:
         view = self.view
         self._pacemaker.enter(view)
         self._collector.enter(view)
+        self._witness.enter(view)
         if self._proposal is not None and self._proposal.block.header.view < view:
             self._proposal = None
         self._heard = {self.index}
@@ -438,6 +454,7 @@ class Replica:
             return False
         node = self.tree.add(block, included)
         self._payload.placed(block.payload)
+        self._witness.header(header)
         self.effects.append(Persist(blocks=(block,), lazy=True))
         # Its justify is a QC for the parent, verified or below a verified one.
         self.safety.learn(locked_qc=self._rules.lock(header.justify, parent))
@@ -486,6 +503,8 @@ class Replica:
         if self._collector.timeouts_have_honest():
             self._time_out()
         self._spread()
+        for job, evidence in self._witness.take_candidates(self._desk.new_job):
+            self.effects.append(Check(job, evidence))
         self._sync.ask(self.tree.root.height, self._payload.backlog(), self._now_us)
         self._keep_time()
         self._persist(lazy=True)
@@ -566,6 +585,14 @@ class Replica:
         if qc is not None and qc.rank == record.high_qc.rank and record.proposed_view <= qc.view:
             self.effects.append(Broadcast(NewView(qc, None)))
 
+    def _convict(self, evidence: Evidence | None) -> None:
+        """Verified evidence: kept for whoever asks, and nothing else follows from it here."""
+        if evidence is not None:
+            self.effects.append(Persist(evidence=(evidence,), lazy=True))
+            for culprit in evidence.culprits:
+                charge: dict[str, int | str] = {"kind": evidence.kind.text, "validator": culprit, "view": evidence.view}
+                self.effects.append(Report("evidence", charge))
+
     def _time_out(self) -> None:
         """Give up on the current view: durable, then broadcast, then repeated until the view ends."""
         if self.safety.record.timed_out_view >= self.view:
@@ -637,6 +664,7 @@ class Replica:
         self._learn_commit(record.high_qc)
         self._pacemaker.enter(self.view)
         self._collector.enter(self.view)
+        self._witness.enter(self.view)
 
     def _resume(self) -> None:
         """First step of a life: commit what was committed, ask for what is missing, repeat what was said."""

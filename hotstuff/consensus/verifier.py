@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hotstuff.consensus import proof
 from hotstuff.consensus.effects import Checkable, Share
 from hotstuff.crypto import aggregate
 from hotstuff.crypto.scheme import BLS, Scheme
 from hotstuff.errors import InvalidEncoding
 from hotstuff.types.batch import Batch
 from hotstuff.types.certificates import QC, TC
+from hotstuff.types.evidence import Evidence
 from hotstuff.types.hashing import PHASES, Context
 from hotstuff.types.messages import Proposal
 from hotstuff.types.validators import ValidatorSet
@@ -37,6 +39,8 @@ class Verifier:
                 return self._tc(item)
             if isinstance(item, Proposal):
                 return self._proposal(item)
+            if isinstance(item, Evidence):
+                return proof.verify(item, self._context, self._validators, self.check, self._scheme)
             return self._batch(item)
         except InvalidEncoding:
             return False

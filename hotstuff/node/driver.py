@@ -52,7 +52,7 @@ LAZY_WRITE_S = 0.1
 # Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
 SERVING_PER_PEER = 128
 
-_LOGGED_REPORTS = {"timed_out": logging.WARNING, "rejoined": logging.WARNING, "equivocation": logging.WARNING}
+_LOGGED_REPORTS = {"timed_out": logging.WARNING, "rejoined": logging.WARNING, "evidence": logging.WARNING}
 
 
 class Links(Protocol):

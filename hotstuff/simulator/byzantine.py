@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 Outgoing = tuple[int, Message]
 """A validator index and what is sent to it."""
 
-# Messages out of one call of `acting` or one `sending`: a flood that starves the simulation shows nothing.
-MAX_ACTS = 64
+# A flood that starves the simulation shows nothing. Bounds of what one node makes out of nothing in a window of time
+# (a bound for each step would not do: every answer is a step), and out of one message.
+WINDOW_US = 10_000
+MAX_ACTS = 128
 MAX_COPIES = 8
 # A Byzantine author has something to order this often.
 AUTHOR_US = 50_000
@@ -174,6 +176,7 @@ class Stack(Strategy):
         self.strategies = tuple(strategies)
         self._checked: tuple[Message, Message | None] | None = None
         self._said: Message | None = None
+        self._window = self._acts = 0
 
     def attach(self, world: World, node: SimNode, forger: Forger) -> None:
         super().attach(world, node, forger)
@@ -201,8 +204,15 @@ class Stack(Strategy):
         acts: list[Outgoing] = []
         for i, strategy in enumerate(self.strategies):
             acts += self._through(i + 1, tuple(strategy.acting()))
-        acts = [(to, message) for to, message in acts if to != self.index][:MAX_ACTS]
+        acts = [(to, message) for to, message in acts if to != self.index][: self._allowance()]
+        self._acts += len(acts)
         return tuple(self._decodable((act, None) for act in acts))
+
+    def _allowance(self) -> int:
+        window = self.world.now_us // WINDOW_US
+        if window != self._window:
+            self._window, self._acts = window, 0
+        return MAX_ACTS - self._acts
 
     def restarting(self, disk: Disk) -> Disk:
         for strategy in self.strategies:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from hotstuff.simulator.actions import EVERYTHING, RECORD
-from hotstuff.simulator.scheme import members, validator_set
 from hotstuff.simulator.setup import ALL, Action, Parameters, Plan, Setup
 
 __all__ = ["Action", "Parameters", "Plan", "plan"]
@@ -47,10 +46,11 @@ class Frame:
         one = self.node()
         return one, self.chance.choice([node for node in self.nodes if node != one] or [one])
 
-    def side(self) -> int:
+    def side(self, besides: int | None = None) -> int:
         """Bits of one side of a partition: a few instances, or half of them."""
-        size = self.chance.randrange(1, len(self.nodes) // 2 + 1) if len(self.nodes) > 1 else 1
-        return sum(1 << node for node in self.chance.sample(self.nodes, size))
+        nodes = [node for node in self.nodes if node != besides]
+        size = self.chance.randrange(1, max(2, len(nodes) // 2 + 1))
+        return sum(1 << node for node in self.chance.sample(nodes, min(size, len(nodes))))
 
 
 def plan(setup: Setup) -> Plan:
@@ -60,13 +60,13 @@ def plan(setup: Setup) -> Plan:
     nodes = tuple(range(setup.nodes + len(setup.twins)))
     honest = tuple(i for i in range(setup.nodes) if i not in setup.byzantine)
     actions: list[Action] = []
-    until_us, core = setup.duration_us, honest
+    until_us, forgetful = setup.duration_us, honest
     if setup.mode == "liveness":
         until_us = setup.duration_us // 4 + chance.randrange(setup.duration_us // 2)
         core = _core(setup, honest, chance)
         parameters = replace(parameters, gst_us=until_us, core=core)
         actions += _fates(parameters, nodes, chance)
-    forgetful = tuple(i for i in honest if _is_quorum(setup, (j for j in core if j != i)))
+        forgetful = tuple(i for i in honest if _is_quorum(setup, (j for j in core if j != i)))
     frame = Frame(chance, nodes, forgetful, until_us, parameters.view_timeout_ms * 1000)
     for _ in range(chance.choice((0, 1, 3, 6, 12, 20))):
         actions += chance.choice(_MAKERS)(frame)
@@ -122,7 +122,8 @@ def _core(setup: Setup, honest: tuple[int, ...], chance: random.Random) -> tuple
 
 
 def _is_quorum(setup: Setup, validators: Iterable[int]) -> bool:
-    return validator_set(members(setup.nodes), setup.powers).is_quorum(tuple(validators))
+    powers = setup.powers or (1,) * setup.nodes
+    return 3 * sum(powers[i] for i in validators) > 2 * sum(powers)
 
 
 def _fates(parameters: Parameters, nodes: tuple[int, ...], chance: random.Random) -> Iterator[Action]:
@@ -205,7 +206,8 @@ def _partition(frame: Frame) -> Iterator[Action]:
 
 
 def _bridge(frame: Frame) -> Iterator[Action]:
-    yield Action(frame.time(), "bridge", frame.node(), argument=frame.side(), for_us=frame.length())
+    bridge = frame.node()
+    yield Action(frame.time(), "bridge", bridge, argument=frame.side(bridge), for_us=frame.length())
 
 
 def _ring(frame: Frame) -> Iterator[Action]:

@@ -28,6 +28,7 @@ from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety, SafetyRecord
 from hotstuff.consensus.tree import Node
 from hotstuff.consensus.verifier import Verifier
+from hotstuff.consensus.witness import Witness
 from hotstuff.errors import InvariantViolation
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.payload import ModelPayload
@@ -58,7 +59,17 @@ MAX_DELIVERIES = 100_000
 class Arena:
     """What all scenarios of one size have in common."""
 
-    def __init__(self, protocol: Mode, nodes: int, twins: int, views: int, variant: Variant = PLAIN) -> None:
+    def __init__(
+        self,
+        protocol: Mode,
+        nodes: int,
+        twins: int,
+        views: int,
+        variant: Variant = PLAIN,
+        *,
+        watch: bool = False,
+    ) -> None:
+        """`watch`: replicas look for evidence, and none may name an honest validator. Nothing else depends on it."""
         self.protocol = protocol
         self.nodes = nodes
         self.twins = twins
@@ -70,6 +81,7 @@ class Arena:
         self.rules = RULES[protocol]
         self.verifier = Verifier(self.context, self.validators, STAND_IN)
         self.tolerable = not self.validators.has_honest(range(twins))
+        self.blind = None if watch else Blind(protocol)
         self._checked: set[bytes] = {QC.genesis(self.context).key}
 
     def verify(self, item: Checkable) -> None:
@@ -83,6 +95,16 @@ class Arena:
     def forget(self) -> None:
         """Between scenarios: what was verified is of no use to the next one."""
         self._checked.clear()
+
+
+class Blind(Witness):
+    """Sees nothing, so it can be shared."""
+
+    def enter(self, view: int) -> None:
+        pass
+
+    def _in_window(self, view: int) -> bool:
+        return False
 
 
 class Turns:
@@ -147,6 +169,8 @@ class Instance:
             payload=payload,
             timing=TIMING,
         )
+        if arena.blind is not None:
+            self.replica._witness = arena.blind
 
     @property
     def view(self) -> int:
@@ -206,26 +230,16 @@ class Execution:
         for letter in held:
             self._route(letter)
         self._settle()
-        self._wake_leaders()
         self.now_us += VIEW_US // 2
         for instance in self.instances:
             if instance.view <= self.view:
                 self._step(instance, fx.Tick())
         self._settle()
         self._let_out()
+        self._wake_leader()
         self.late = self.crossing if self.arena.variant.late else []
         self.crossing = []
         self.votes = {slot: votes for slot, votes in self.votes.items() if slot[0] > self.view}
-
-    def _wake_leaders(self) -> None:
-        """A leader may wait before it proposes, for less than a view takes: its timer runs out, nobody else's."""
-        self.now_us += TIMING.view_timeout_ms * 1000 // 2
-        for instance in self.instances:
-            replica = instance.replica
-            if replica is not None and instance.view == self.view and instance.index == self.turns.leader(self.view):
-                if replica.safety.record.proposed_view < self.view:
-                    self._step(instance, fx.Tick())
-        self._settle()
 
     def _let_out(self) -> None:
         """Everybody leaves the view: first by what was sent for it, one message at a time, then by being told."""
@@ -245,6 +259,16 @@ class Execution:
             raise Violation("I15", f"nobody can leave view {self.view}", self.now_us)
         record = ahead.replica.safety.record
         return Letter(ahead.number, instance.number, self.view, NewView(record.high_qc, record.high_tc))
+
+    def _wake_leader(self) -> None:
+        """A leader may have to wait before it proposes: that is over when the next view begins."""
+        for instance in self.instances:
+            replica = instance.replica
+            from_us = replica and replica._pacemaker.propose_from_us
+            if from_us is not None:
+                self.now_us = max(self.now_us, from_us)
+                self._step(instance, fx.Tick())
+        self._settle()
 
     # ---- after the scenario
 
@@ -325,8 +349,7 @@ class Execution:
                 self._post(instance, index, effect.message)
 
     def _check(self, instance: Instance, effect: fx.Check) -> None:
-        self.arena.verify(effect.item)
-        self._step(instance, fx.Checked(effect.job, True))
+        self._step(instance, fx.Checked(effect.job, self.arena.verifier.check(effect.item)))
 
     def _collect(self, instance: Instance, effect: fx.Collect) -> None:
         found = self.arena.verifier.collect(effect.shares)
@@ -335,6 +358,10 @@ class Execution:
     def _persist(self, instance: Instance, effect: fx.Persist) -> None:
         if effect.commit_qc is not None:
             instance.commit_qcs[effect.commit_qc.commit_id] = effect.commit_qc
+        for evidence in effect.evidence:
+            honest = [culprit for culprit in evidence.culprits if culprit >= self.arena.twins]
+            if honest and instance.honest:
+                raise Violation("I16", f"evidence against {honest}: {evidence}", self.now_us)
 
     def _commit(self, instance: Instance, effect: fx.Commit) -> None:
         """Every honest instance commits the same block at a height."""

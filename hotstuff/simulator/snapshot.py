@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -40,7 +40,7 @@ from typing import Any, TypeVar
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.safety import SafetyRecord
-from hotstuff.consensus.tree import BlockTree, Node
+from hotstuff.consensus.tree import BlockTree
 from hotstuff.simulator.rounds import Arena, Execution, Letter, Turns
 from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC, TC
@@ -59,7 +59,7 @@ def copy_of(execution: Execution) -> Execution:
 
 
 def _constants(arena: Arena) -> Iterator[object]:
-    yield from (arena, arena.rules, arena.validators)
+    yield from (arena, arena.rules, arena.validators, arena.blind)
     for member in arena.members:
         yield from (member.bls, member.node)
 
@@ -90,6 +90,7 @@ def _copier_of(value: object) -> Callable[[Any, Memo], Any]:
         set: _copy_list,
         dict: _copy_dict,
         OrderedDict: _copy_dict,
+        Counter: _copy_dict,
         MethodType: _copy_method,
     }
     if kind in simple:
@@ -113,7 +114,9 @@ def _copy_list(value: Any, memo: Memo) -> Any:
 def _copy_dict(value: Any, memo: Memo) -> Any:
     found = memo.get(id(value))
     if found is None:
-        found = memo[id(value)] = type(value)((key, _copy(item, memo)) for key, item in value.items())
+        found = memo[id(value)] = type(value)()
+        for key, item in value.items():
+            found[key] = _copy(item, memo)
     return found
 
 
@@ -149,7 +152,9 @@ class _Description:
         self._execution = execution
         self._now_us = now_us
         self._names = execution.names
-        self._blocks: dict[int, Block] = {}
+        self._blocks: dict[bytes, Block] = {}
+        self._mentioned: dict[bytes, None] = {}
+        self._trees: list[BlockTree] = []
         self._seen: dict[int, int] = {}
         self._skipped = {id(constant) for constant in _constants(execution.arena)}
         self._skipped.add(id(execution.arena.context))
@@ -170,13 +175,28 @@ class _Description:
         for instance in execution.instances:
             parts.append(instance.origin)
             parts += map(self.of, (instance.replica, instance.executed, instance.commit_qcs))
-        described = 0
-        contents = []
-        while described < len(self._blocks):  # describing one never adds another, but let that be seen
-            for name in list(self._blocks)[described:]:
-                described += 1
-                contents.append(self._content(self._blocks[name]))
-        return (*parts, *sorted(contents))
+        return (*parts, *self._forest())
+
+    def _forest(self) -> list[Any]:
+        """Which blocks are in which tree, and what is in them, as far as they matter.
+
+        A block that no certificate at hand names, nor a descendant of it, is dead: votes of views that everybody has
+        left are worth nothing, so it will never be certified, asked for or built on.
+        """
+        nodes = [node for tree in self._trees for node in (*tree._nodes.values(), *tree._recent.values())]
+        held = {node.id: node.block for node in nodes if node.block is not None} | self._blocks
+        alive: dict[bytes, Any] = {}
+        while self._mentioned:
+            block = held.get(self._mentioned.popitem()[0])
+            if block is not None and block.id not in alive:
+                header = block.header
+                alive[block.id] = self._names[block.id], header.height, self._qc(header.justify)
+        trees = [
+            tuple(sorted(self._names[block_id] for block_id in kept if block_id in alive))
+            for tree in self._trees
+            for kept in (tree._nodes, tree._recent)
+        ]
+        return [sorted(alive.values()), *trees]
 
     def of(self, value: Any) -> Any:
         """Any value that an execution holds."""
@@ -226,6 +246,7 @@ class _Description:
     # ---- what is said in fewer words
 
     def _qc(self, qc: QC) -> tuple[Any, ...]:
+        self._mentioned[qc.block_id] = self._mentioned[qc.commit_id] = None
         return qc.view, int(qc.phase), self._bytes(qc.block_id), self._bytes(qc.commit_id), qc.signers
 
     def _tc(self, tc: TC) -> tuple[Any, ...]:
@@ -241,20 +262,14 @@ class _Description:
         return self._block(proposal.block), self.of(proposal.entry_tc)
 
     def _block(self, block: Block) -> int:
-        name = self._names[block.id]
-        self._blocks.setdefault(name, block)
-        return name
+        self._mentioned[block.id] = None
+        self._blocks[block.id] = block
+        return self._names[block.id]
 
-    def _content(self, block: Block) -> tuple[Any, ...]:
-        header = block.header
-        return self._names[block.id], header.height, self._qc(header.justify)
-
-    def _node(self, node: Node) -> int:
-        return self._names[node.id] if node.block is None else self._block(node.block)
-
-    def _tree(self, tree: BlockTree) -> tuple[Any, ...]:
-        nodes = [sorted(self._node(node) for node in kept.values()) for kept in (tree._nodes, tree._recent)]
-        return self._node(tree.root), tuple(nodes[0]), tuple(nodes[1])
+    def _tree(self, tree: BlockTree) -> int:
+        self._trees.append(tree)
+        self._mentioned[tree.root.id] = None
+        return self._names[tree.root.id]
 
     def _record(self, record: SafetyRecord) -> tuple[Any, ...]:
         """Only what is not below the current view forbids or repeats anything."""
@@ -298,7 +313,6 @@ _DESCRIBERS: dict[type, Callable[[_Description, Any], Any]] = {
     Timeout: _Description._timeout,
     Proposal: _Description._proposal,
     Block: _Description._block,
-    Node: _Description._node,
     BlockTree: _Description._tree,
     SafetyRecord: _Description._record,
     Replica: _Description._replica,

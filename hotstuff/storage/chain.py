@@ -119,7 +119,7 @@ class ChainStore:
                 records.append(Record(datadir.CERTIFICATES, key, write.commit_qc.encoding))
         testimony = self._testimony([write.safety for write in writes if write.safety is not None])
         records += (Record(datadir.TESTIMONY, key, encoded) for key, encoded in testimony.items())
-        records += self._evidence_records([e for write in writes for e in getattr(write, "evidence", ())])
+        records += self._evidence_records([e for write in writes for e in write.evidence])
         self._consensus.write(records)
         for key in testimony:
             self._testified[key[:2]] = max(self._testified[key[:2]], key)

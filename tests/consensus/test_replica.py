@@ -41,7 +41,55 @@ def test_the_first_of_two_proposals_gets_the_vote_s1() -> None:
     world.propose(first)
     world.propose(world.forge.block(1, world.forge.genesis, 1, payload=(ref(),)))
     assert world.votes() == [(1, first.id)]
-    assert [report.name for _, report in world.cluster.reports if report.name == "equivocation"] == ["equivocation"]
+    assert evidence(world) == [("double proposal", 1, 1)]
+
+
+def evidence(world: Alone) -> list[tuple[object, ...]]:
+    """(kind, validator, view) of everything that was verified and reported."""
+    return [tuple(r.fields.values()) for _, r in world.cluster.reports if r.name == "evidence"]
+
+
+def test_a_second_proposal_is_evidence_also_when_the_first_is_certified_or_committed_s2() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4])
+    for block, qc in chain:
+        world.propose(block)
+        world.hear(3, NewView(qc, None))
+    assert world.replica.tree.root.id == chain[1][0].id
+    for view in (2, 3, 4):
+        world.propose(world.forge.block(view, world.forge.genesis, 1, payload=(ref(),), tc=None))
+    world.propose(Block(replace(chain[2][0].header, payload_root=payload_root((ref(),))), (ref(),)))
+    assert world.replica.tree.root.id == chain[1][0].id
+    assert ("double proposal", 3, 3) in evidence(world)
+
+
+def test_two_votes_of_one_validator_count_once_and_are_evidence_s3() -> None:
+    world = Alone()
+    for view in (1, 2, 3):
+        block, qc = world.forge.chain(range(1, view + 1))[-1]
+        world.propose(block)
+        if view < 3:
+            world.hear(3, NewView(qc, None))
+    before = world.replica.view
+    for block_id in (b"a" * 32, b"b" * 32):
+        world.hear(2, world.forge.vote(2, 3, block_id))
+    assert world.replica.view == before
+    assert evidence(world) == [("double vote", 2, 3)]
+
+
+def test_a_forged_vote_is_no_evidence_against_its_signer_s22() -> None:
+    world = Alone()
+    world.hear(2, world.forge.vote(2, 1, b"a" * 32))
+    world.hear(2, replace(world.forge.vote(2, 1, b"b" * 32), signature=b"\1" * 96))
+    assert evidence(world) == []
+
+
+def test_an_invalid_second_proposal_is_no_evidence_s22() -> None:
+    world = Alone()
+    world.propose(world.forge.block(1, world.forge.genesis, 1))
+    second = world.forge.proposal(world.forge.block(1, world.forge.genesis, 1, payload=(ref(),)))
+    world.hear(1, replace(second, signature=bytes(64)))
+    assert evidence(world) == []
 
 
 def test_a_proposal_by_somebody_else_than_the_leader_costs_its_sender_s19() -> None:

@@ -21,7 +21,7 @@ from hotstuff.types.certificates import QC
 from hotstuff.types.messages import Message
 
 # Short views and much to order: a second holds many attacks.
-PARAMETERS = Parameters(view_timeout_ms=100, spread_ms=10, fetch_retry_ms=20, client_us=2000)
+PARAMETERS = Parameters(view_timeout_ms=40, spread_ms=4, fetch_retry_ms=10, client_us=4000)
 SECOND = 1_000_000
 
 M = TypeVar("M")

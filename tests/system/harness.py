@@ -407,7 +407,7 @@ class Testnet:
                 assert (stored.state, stored.tx_count) == (best.state, best.tx_count), f"replica {i} has another state"
         for node in self.nodes:
             log = node.log.read_text(errors="replace")
-            for trace in ("Traceback", "equivocation", "strike", "safety violation", '"level":"critical"'):
+            for trace in ("Traceback", "evidence", "strike", "safety violation", '"level":"critical"'):
                 assert trace not in log, f"replica {node.index}: {trace} in its log\n{node.tail()}"
         return best
 

@@ -18,6 +18,15 @@ from hotstuff.types.block import BatchRef, Block, Header, payload_root
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.client import Answer, Refusal, Refused
 from hotstuff.types.encoding import MAX_COUNTER, ZERO_HASH, Buffer, decode_all
+from hotstuff.types.evidence import (
+    DoubleBatch,
+    DoubleProposal,
+    DoubleVote,
+    EvidenceKind,
+    LockViolation,
+    TimeoutLie,
+    decode_evidence,
+)
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
     Ack,
@@ -37,6 +46,7 @@ from hotstuff.types.messages import (
     Vote,
     decode_message,
 )
+from hotstuff.types.statements import SignedBatch, SignedProposal, TimeoutShare
 from hotstuff.types.validators import (
     BLS_KEY_BYTES,
     BLS_SIGNATURE_BYTES,
@@ -160,6 +170,21 @@ MESSAGES: dict[Kind, SearchStrategy[Any]] = {
 }
 messages: SearchStrategy[Any] = st.one_of(*MESSAGES.values())
 
+signed_proposals = st.builds(SignedProposal, counters, counters, u16s, hashes, node_signatures)
+signed_batches = st.builds(SignedBatch, counters, u16s, counters, hashes, node_signatures)
+timeout_shares = st.builds(TimeoutShare, counters, counters, counters, u16s, bls_signatures)
+voted = votes | qcs
+gave_up = timeout_shares | tcs
+
+EVIDENCE: dict[EvidenceKind, SearchStrategy[Any]] = {
+    EvidenceKind.DOUBLE_PROPOSAL: st.builds(DoubleProposal, signed_proposals, signed_proposals),
+    EvidenceKind.DOUBLE_VOTE: st.builds(DoubleVote, voted, voted),
+    EvidenceKind.TIMEOUT_LIE: st.builds(TimeoutLie, voted, st.none() | headers, gave_up),
+    EvidenceKind.LOCK_VIOLATION: st.builds(LockViolation, voted, tuples_of(headers, 2), voted, headers),
+    EvidenceKind.DOUBLE_BATCH: st.builds(DoubleBatch, signed_batches, signed_batches),
+}
+evidence: SearchStrategy[Any] = st.one_of(*EVIDENCE.values())
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -192,5 +217,6 @@ CODECS: dict[str, Codec] = {
         Codec("client_answer", answers, lambda data: decode_all(data, "answer", Answer.read)),
         Codec("client_refused", refusals, Refused.decode),
         *map(_message_codec, Kind),
+        *(Codec(f"evidence_{kind.name.lower()}", values, decode_evidence) for kind, values in EVIDENCE.items()),
     )
 }

@@ -12,6 +12,7 @@ from hotstuff.types.block import BatchRef, Header
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.client import Answer, Refusal, Refused
 from hotstuff.types.encoding import MAX_COUNTER, ZERO_HASH
+from hotstuff.types.evidence import DoubleBatch, DoubleProposal, DoubleVote, LockViolation, TimeoutLie
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
     Ack,
@@ -28,6 +29,7 @@ from hotstuff.types.messages import (
     Timeout,
     Vote,
 )
+from hotstuff.types.statements import SignedBatch, SignedProposal, TimeoutShare
 from hotstuff.types.validators import Validator, ValidatorSet
 
 
@@ -60,6 +62,9 @@ LATE_TIMEOUT = Timeout(3, 10, 65535, fill("timeout", 96), QC_8, TC_9)
 MEMBERS = tuple(Validator(fill(f"node {i}"), bytes([0x80 + i]) + fill(f"bls {i}", 47), i**3 + 1) for i in range(5))
 ANSWER = Answer(1, 1000, 998, 7, fill("state"))
 ANSWER_TOP = Answer(MAX_COUNTER - 1, 2**32 - 1, 2**32 - 1, MAX_COUNTER - 1, bytes(32))
+SIGNED_BLOCK = SignedProposal(3, 9, 1, PLAIN.id, fill("proposal", 64))
+SIGNED_BATCH = SignedBatch(3, 2, 41, REF.digest, fill("batch signature", 64))
+SHARE = TimeoutShare(3, 11, 2, 0, fill("timeout", 96))
 
 # The name of a codec, and of each value below it.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -93,4 +98,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "message_batch": {"two_frames": BatchMessage(BATCH), "smallest": BatchMessage(SMALL_BATCH)},
     "message_ack": {"two": Ack((REF, REF_TOP)), "none": Ack(())},
     "message_batch_request": {"one": BatchRequest((REF,)), "none": BatchRequest(())},
+    "evidence_double_proposal": {
+        "two_blocks": DoubleProposal(SIGNED_BLOCK, SignedProposal(3, 9, 1, fill("block 9"), bytes(64))),
+    },
+    "evidence_double_vote": {"votes": DoubleVote(VOTE, COMMIT_VOTE), "vote_and_qc": DoubleVote(COMMIT_VOTE, QC_8)},
+    "evidence_timeout_lie": {
+        "vote_and_timeout": TimeoutLie(VOTE, None, SHARE),
+        "qc_and_tc": TimeoutLie(QC_8, PLAIN, TC_9),
+    },
+    "evidence_lock_violation": {
+        "votes": LockViolation(COMMIT_VOTE, (), VOTE, PLAIN),
+        "qcs": LockViolation(QC_8, (PLAIN, ENTERED), QC_8, PLAIN),
+    },
+    "evidence_double_batch": {
+        "two_batches": DoubleBatch(SIGNED_BATCH, SignedBatch(0, 65535, MAX_COUNTER - 1, fill("batch 42"), bytes(64))),
+    },
 }
