@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hotstuff.consensus.testimony import Testimony
+from hotstuff.consensus.contradictions import Contradictions
 from hotstuff.types.block import Header
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.evidence import Evidence
@@ -48,20 +48,20 @@ def audit(
     all_tcs = {tc.key: tc for tc in tcs}
     inner = (*(header.justify for header in all_headers.values()), *(tc.high_qc for tc in all_tcs.values()))
     all_qcs = {qc.key: qc for qc in (*qcs, *inner)}
-    testimony = Testimony(mode)
+    contradictions = Contradictions(mode)
     for header in all_headers.values():
-        testimony.header(header)
+        contradictions.header(header)
     # Certificates before shares: evidence against many is better than many pieces against one. In each view the votes
     # before the timeouts: everything looks back at what is below it, and hardly ever finds anything ahead.
-    heard: list[tuple[int, int, Voted | GaveUp]] = [(qc.view, 0, qc) for qc in all_qcs.values()]
-    heard += ((vote.view, 1, vote) for vote in votes)
-    heard += ((tc.view, 2, tc) for tc in all_tcs.values())
-    heard += ((timeout.view, 3, TimeoutShare.of(timeout)) for timeout in timeouts)
-    heard.sort(key=lambda entry: entry[:2])
+    statements: list[tuple[int, int, Voted | GaveUp]] = [(qc.view, 0, qc) for qc in all_qcs.values()]
+    statements += ((vote.view, 1, vote) for vote in votes)
+    statements += ((tc.view, 2, tc) for tc in all_tcs.values())
+    statements += ((timeout.view, 3, TimeoutShare.of(timeout)) for timeout in timeouts)
+    statements.sort(key=lambda entry: entry[:2])
     found: list[Evidence] = []
     convicted: set[tuple[int, int, int]] = set()
-    for _, _, said in heard:
-        for evidence in _contradictions(testimony, said):
+    for _, _, said in statements:
+        for evidence in _heard(contradictions, said):
             charges = {(evidence.kind, culprit, evidence.view) for culprit in evidence.culprits}
             if not charges <= convicted and genuine(evidence):
                 convicted |= charges
@@ -69,5 +69,5 @@ def audit(
     return found
 
 
-def _contradictions(testimony: Testimony, said: Voted | GaveUp) -> list[Evidence]:
-    return testimony.vote(said) if isinstance(said, (Vote, QC)) else testimony.timeout(said)
+def _heard(contradictions: Contradictions, said: Voted | GaveUp) -> list[Evidence]:
+    return contradictions.vote(said) if isinstance(said, (Vote, QC)) else contradictions.timeout(said)

@@ -103,7 +103,15 @@ class BatchStored:
     batch: Batch
 
 
-Event = Start | Tick | Received | Connected | Checked | Collected | Submitted | BatchStored
+@dataclass(frozen=True)
+class Executed:
+    """The application's state (32 B) after the block at `height`, a checkpoint (see `divergence`)."""
+
+    height: int
+    state: bytes
+
+
+Event = Start | Tick | Received | Connected | Checked | Collected | Submitted | BatchStored | Executed
 
 
 # ---- effects --------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from typing import Any
 from hotstuff.consensus import validity
 from hotstuff.consensus.collector import Collector
 from hotstuff.consensus.desk import Desk
+from hotstuff.consensus.divergence import Divergence
 from hotstuff.consensus.effects import (
     BatchStored,
     Broadcast,
@@ -40,6 +41,7 @@ from hotstuff.consensus.effects import (
     Connected,
     Effect,
     Event,
+    Executed,
     Persist,
     Received,
     Report,
@@ -74,6 +76,7 @@ from hotstuff.types.messages import (
     Proposal,
     RecoveryRequest,
     RecoveryResponse,
+    StateReport,
     Timeout,
     Vote,
 )
@@ -127,6 +130,7 @@ class Replica:
         self._sync = Sync(self.index, len(validators), timing.fetch_retry_ms * 1000, self.effects)
         self._recovery = Recovery(self.index, validators, self.effects)
         self._witness = Witness(rules.mode)
+        self._divergence = Divergence(self.index, validators, self.effects)
         self._payload = payload(self.effects, self._desk)
         self._commit_qc = commit_qc
         self._proposal: Proposal | None = None
@@ -160,6 +164,8 @@ class Replica:
             self._tick()
         elif isinstance(event, BatchStored):
             self._witness.stored(event.batch)
+        elif isinstance(event, Executed):
+            self._divergence.executed(event.height, event.state)
         if not isinstance(event, (Received, Checked, Collected)):
             self._step_payload(event)
         self._advance()
@@ -343,6 +349,9 @@ class Replica:
             if response.high_tc is not None:
                 self._process_tc(response.high_tc)
             self._recovery.answered(peer, response.view)
+
+    def _on_state_report(self, peer: int, report: StateReport) -> None:
+        self._divergence.reported(peer, report)
 
     # ---- certificates
 
@@ -667,7 +676,15 @@ class Replica:
         self._witness.enter(self.view)
 
     def _resume(self) -> None:
-        """First step of a life: commit what was committed, ask for what is missing, repeat what was said."""
+        """First step of a life: commit what was committed, ask for what is missing, repeat what was said.
+
+        A record that is ahead of its own certificates keeps us silent until the others have passed it (the rules of
+        `safety` see to that); somebody should know why.
+        """
+        record = self.safety.record
+        acted = max(record.voted_view, record.timed_out_view, record.proposed_view)
+        if acted > self.view:
+            self.effects.append(Report("record_ahead", {"acted_in_view": acted, "view": self.view}))
         high_qc = self.safety.record.high_qc
         if self.tree.get(high_qc.block_id) is None:
             self._sync.want(high_qc.block_id, self._signers(high_qc), high_qc.view, self._now_us)
@@ -685,6 +702,7 @@ class Replica:
         self._send_certificates(peer)
         if record.passive:
             self._recovery.ask(peer)
+        self._divergence.greet(peer)
         if self._proposal is not None and self._proposal.block.header.proposer == self.index:
             self.effects.append(Send(peer, self._proposal))
         vote = record.last_vote
@@ -763,4 +781,5 @@ _HANDLERS: dict[type, Callable[[Replica, int, Any], None]] = {
     ChainResponse: Replica._on_chain_response,
     RecoveryRequest: Replica._on_recovery_request,
     RecoveryResponse: Replica._on_recovery_response,
+    StateReport: Replica._on_state_report,
 }

@@ -1,6 +1,6 @@
 """The replica's own watch on others: everything that arrives is compared with what arrived before.
 
-    seen by the replica -> `Testimony` -> candidate -> verified by somebody -> evidence, once
+    seen by the replica -> `Contradictions` -> candidate -> verified by somebody -> evidence, once
 
 Shares come in unverified, so a candidate proves nothing yet. It costs a few signature checks, and only its own signers
 can make one fail: their links are authenticated. (A batch may come from another peer than its author; then that peer
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hotstuff.consensus.collector import VOTE_WINDOW_VIEWS
-from hotstuff.consensus.testimony import Testimony
+from hotstuff.consensus.contradictions import Contradictions
 from hotstuff.types.batch import Batch
 from hotstuff.types.block import Header
 from hotstuff.types.certificates import QC, TC
@@ -57,8 +57,8 @@ class Witness:
     """
 
     def __init__(self, mode: Mode) -> None:
-        self._testimony = Testimony(mode, certificates=MAX_CERTIFICATES_PER_VIEW, batches=MAX_BATCHES_PER_AUTHOR)
-        self._view = 0
+        self._seen = Contradictions(mode, certificates=MAX_CERTIFICATES_PER_VIEW, batches=MAX_BATCHES_PER_AUTHOR)
+        self.view = 0
         self._waiting: deque[_Candidate] = deque()
         self._jobs: dict[int, _Candidate] = {}
         # What was tried on each charge: shares, which may fail, or certificates, which may not.
@@ -70,10 +70,10 @@ class Witness:
 
     def enter(self, view: int) -> None:
         """The replica is in this view now; what is far below it is forgotten."""
-        if view <= self._view:
+        if view <= self.view:
             return
-        self._view = view
-        self._testimony.forget_below(self._oldest)
+        self.view = view
+        self._seen.forget_below(self._oldest)
         # Charges about batches have no view. They are few: those that were proven, and what is under way.
         self._tried = {
             (kind, culprit, at): how
@@ -86,43 +86,43 @@ class Witness:
         """A proposal from the leader of its view, verified or not."""
         if self._in_window(proposal.block.header.view):
             signed = SignedProposal.of(proposal)
-            self._weigh(self._testimony.proposal(signed), signed.proposer)
+            self._weigh(self._seen.proposal(signed), signed.proposer)
 
     def header(self, header: Header) -> None:
         """A block that was proposed or certified."""
         if self._in_window(header.view):
-            self._weigh(self._testimony.header(header), None)
+            self._weigh(self._seen.header(header), None)
 
     def vote(self, vote: Vote) -> None:
         """A vote from its signer, not verified."""
         if self._in_window(vote.view):
-            self._weigh(self._testimony.vote(vote), vote.signer)
+            self._weigh(self._seen.vote(vote), vote.signer)
 
     def timeout(self, timeout: Timeout) -> None:
         """A timeout from its signer, whose share is not verified."""
         if self._in_window(timeout.view):
-            self._weigh(self._testimony.timeout(TimeoutShare.of(timeout)), timeout.signer)
+            self._weigh(self._seen.timeout(TimeoutShare.of(timeout)), timeout.signer)
 
     def qc(self, qc: QC) -> None:
         """A verified QC."""
         if self._in_window(qc.view):
-            self._weigh(self._testimony.vote(qc), None)
+            self._weigh(self._seen.vote(qc), None)
 
     def tc(self, tc: TC) -> None:
         """A verified TC."""
         if self._in_window(tc.view):
-            self._weigh(self._testimony.timeout(tc), None)
+            self._weigh(self._seen.timeout(tc), None)
 
     def batch(self, peer: int, batch: Batch) -> None:
         """A batch from any peer, not verified. Only its author may claim a number before a verified batch does."""
         signed = SignedBatch.of(batch)
-        if peer == signed.author or self._testimony.has_batch(signed.author, signed.seq):
-            self._weigh(self._testimony.batch(signed, verified=False), peer)
+        if peer == signed.author or self._seen.has_batch(signed.author, signed.seq):
+            self._weigh(self._seen.batch(signed, verified=False), peer)
 
     def stored(self, batch: Batch) -> None:
         """A batch that was verified and stored."""
         signed = SignedBatch.of(batch)
-        self._weigh(self._testimony.batch(signed, verified=True), signed.author)
+        self._weigh(self._seen.batch(signed, verified=True), signed.author)
 
     # ---- what comes of it
 
@@ -145,7 +145,7 @@ class Witness:
         charges = [_charge(evidence, culprit) for culprit in evidence.culprits]
         if not valid:
             if candidate.vouched_by is not None:
-                self._distrusted[candidate.vouched_by] = self._view + DISTRUST_VIEWS
+                self._distrusted[candidate.vouched_by] = self.view + DISTRUST_VIEWS
             for charge in charges:
                 self._tried.pop(charge, None)
             return None
@@ -184,10 +184,10 @@ class Witness:
 
     @property
     def _oldest(self) -> int:
-        return max(self._view - WINDOW_VIEWS, 1)
+        return max(self.view - WINDOW_VIEWS, 1)
 
     def _in_window(self, view: int) -> bool:
-        return self._oldest <= view <= self._view + VOTE_WINDOW_VIEWS
+        return self._oldest <= view <= self.view + VOTE_WINDOW_VIEWS
 
 
 def _charge(evidence: Evidence, culprit: int) -> tuple[EvidenceKind, int, int]:

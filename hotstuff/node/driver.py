@@ -52,7 +52,12 @@ LAZY_WRITE_S = 0.1
 # Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
 SERVING_PER_PEER = 128
 
-_LOGGED_REPORTS = {"timed_out": logging.WARNING, "rejoined": logging.WARNING, "evidence": logging.WARNING}
+_LOGGED_REPORTS = {
+    "timed_out": logging.WARNING,
+    "rejoined": logging.WARNING,
+    "evidence": logging.WARNING,
+    "record_ahead": logging.WARNING,
+}
 
 
 class Links(Protocol):
@@ -319,6 +324,8 @@ class Driver:
         self._lazy_records += records
         self._write_later()
         self._answer(answers)
+        for height, state in self._executor.take_checkpoints():
+            self.post(fx.Executed(height, state))
 
     def _check(self, effect: fx.Check) -> None:
         """Pairings (1 ms) in a thread; an Ed25519 check (0.1 ms) costs less than handing it over."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hotstuff import native
 from hotstuff.app.ordered_log import OrderedLog
 from hotstuff.app.sessions import Session, Sessions
+from hotstuff.consensus.divergence import CHECKPOINT_BLOCKS
 from hotstuff.errors import InvariantViolation
 from hotstuff.storage.chain import Executed, execution_records
 from hotstuff.storage.environment import Record
@@ -29,6 +30,7 @@ class Executor:
     def __init__(self, executed: Executed, sessions: dict[bytes, bytes]) -> None:
         self.executed = executed
         self._log = OrderedLog(executed.state, executed.tx_count)
+        self._checkpoints: list[tuple[int, bytes]] = []
         self._sessions = Sessions({client: Session.decode(data) for client, data in sessions.items()})
 
     def execute(
@@ -48,7 +50,14 @@ class Executor:
             header = block.header
             place = (header.height, header.view, block.id, header.parent_id)
             self.executed = Executed(*place, tuple(included), self._log.state, self._log.executed)
+            if header.height % CHECKPOINT_BLOCKS == 0:
+                self._checkpoints.append((header.height, self._log.state))
         return answers, execution_records(self.executed, blocks, self._sessions.changes())
+
+    def take_checkpoints(self) -> list[tuple[int, bytes]]:
+        """(height, state) of the checkpoints that were executed since the last call."""
+        taken, self._checkpoints = self._checkpoints, []
+        return taken
 
     def _execute_batch(self, batch: Batch, height: int) -> Iterator[ClientAnswer]:
         """Frame by frame: Python runs for each frame, native code for each transaction."""

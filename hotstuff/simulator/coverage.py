@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING
 
 from hotstuff.consensus import effects as fx
 from hotstuff.simulator.observer import Observer
-from hotstuff.types.messages import (
-    BatchRequest,
-    BlockRequest,
-    ChainRequest,
-    NewView,
-    Proposal,
-    Timeout,
-)
+from hotstuff.types.evidence import EvidenceKind
+from hotstuff.types.messages import BatchRequest, BlockRequest, ChainRequest, NewView, Proposal, Timeout
 
 if TYPE_CHECKING:
     from hotstuff.simulator.node import SimNode
     from hotstuff.simulator.world import World
 
 _FETCHES: dict[type, str] = {BlockRequest: "block_fetch", ChainRequest: "chain_fetch", BatchRequest: "body_fetch"}
+_TWO_PROPOSALS = EvidenceKind.DOUBLE_PROPOSAL.text
 _REPORTS = {"timed_out": "timeouts", "rejoined": "passive_rejoin"}
 
 
@@ -36,8 +31,8 @@ class Coverage(Observer):
             if type(effect) is fx.Report:
                 name = _REPORTS.get(effect.name, effect.name)
                 count[name] += 1
-                if name == "view_entered" and effect.fields["by"] == "tc":
-                    count["view_change"] += 1
+                count["view_change"] += name == "view_entered" and effect.fields["by"] == "tc"
+                count["equivocation"] += name == "evidence" and effect.fields["kind"] == _TWO_PROPOSALS
             elif type(effect) is fx.Send:
                 fetch = _FETCHES.get(type(effect.message))
                 if fetch is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from hotstuff.consensus import effects as fx
 from hotstuff.consensus.safety import SafetyRecord
@@ -12,6 +11,7 @@ from hotstuff.consensus.tree import Node
 from hotstuff.types.batch import Batch
 from hotstuff.types.block import BatchRef, Block
 from hotstuff.types.certificates import QC
+from hotstuff.types.evidence import Evidence
 from hotstuff.types.hashing import Context
 from hotstuff.types.messages import MAX_PAGE_BLOCKS, ChainResponse
 
@@ -29,7 +29,7 @@ class Disk:
     batches: dict[BatchRef, Batch] = field(default_factory=dict)
     commit_qcs: dict[bytes, QC] = field(default_factory=dict)
     commit_qc: QC | None = None
-    evidence: list[Any] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
     waiting: list[fx.Persist] = field(default_factory=list)
     written: int = 0
@@ -44,7 +44,7 @@ class Disk:
             if write.commit_qc is not None:
                 self.commit_qc = write.commit_qc
                 self.commit_qcs[write.commit_qc.commit_id] = write.commit_qc
-            self.evidence += getattr(write, "evidence", ())
+            self.evidence += write.evidence
         self.written = len(self.executed)
         return writes
 

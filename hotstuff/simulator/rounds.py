@@ -2,7 +2,8 @@
 
 One view v of a scenario:
 
-    a   messages of view v are delivered within the parts, in the order of sending, until there are none
+    a   messages of view v are delivered within the parts, in the order of sending, until there are none. Certificates
+        that lead to view v count among them: so who learns of a QC of view v - 1 is up to the cut of view v
     b   every instance still in view v gives up on it; timeouts are delivered within the parts
     c   who is still in view v is let out: timeouts and certificates that the cut kept from it, one by one, and then the
         certificates of somebody who is ahead. Proposals and votes stay lost
@@ -50,8 +51,10 @@ from hotstuff.types.messages import (
 )
 
 TIMING = Timing(view_timeout_ms=1000, spread_ms=50, fetch_retry_ms=100)
-# Longer than any timer of a replica (130 times the view timeout), so that whatever ran in one view is due in the next.
+# Longer than any timer of a replica (130 times the view timeout): what runs when a view begins is due when it is given up.
 VIEW_US = 400_000_000
+# Between two views: help may be given again, and blocks asked for again, but no timer of a view runs out.
+PAUSE_US = 110_000
 # Deliveries within one view of a scenario: far more than instances have to say to each other.
 MAX_DELIVERIES = 100_000
 
@@ -221,7 +224,6 @@ class Execution:
         self.part = this.part
         if following is not None:
             self.turns.chosen.append(following)
-        self.now_us = self.view * VIEW_US
         late, self.late = self.late, []
         held, self.held = self.held, []
         if this.turn.restart is not None:
@@ -230,15 +232,17 @@ class Execution:
         for letter in held:
             self._route(letter)
         self._settle()
-        self.now_us += VIEW_US // 2
+        self._wake_leader()
+        self.now_us = self.view * VIEW_US
         for instance in self.instances:
             if instance.view <= self.view:
                 self._step(instance, fx.Tick())
         self._settle()
         self._let_out()
-        self._wake_leader()
         self.late = self.crossing if self.arena.variant.late else []
         self.crossing = []
+        self.held = [letter for letter in self.held if not self._says_nothing(letter)]
+        self.now_us += PAUSE_US
         self.votes = {slot: votes for slot, votes in self.votes.items() if slot[0] > self.view}
 
     def _let_out(self) -> None:
@@ -260,8 +264,20 @@ class Execution:
         record = ahead.replica.safety.record
         return Letter(ahead.number, instance.number, self.view, NewView(record.high_qc, record.high_tc))
 
+    def _says_nothing(self, letter: Letter) -> bool:
+        """Certificates for the coming view that their receiver has: it will still be in that view when they arrive, since
+        they arrive before any vote. Not so if they can be late, or if it may restart, or waits to hear from everybody."""
+        replica, message = self.instances[letter.to].replica, letter.message
+        if replica is None or self.arena.variant.late or self.arena.variant.restarts:
+            return False
+        if not isinstance(message, NewView) or replica._pacemaker.propose_from_us is not None:
+            return False
+        tc_is_old = message.high_tc is None or message.high_tc.view < replica.view
+        qc_is_old = message.high_qc.rank <= replica.safety.record.high_qc.rank
+        return message.view <= replica.view and tc_is_old and qc_is_old and not replica._commits_more(message.high_qc)
+
     def _wake_leader(self) -> None:
-        """A leader may have to wait before it proposes: that is over when the next view begins."""
+        """A leader may have to wait for what others know before it proposes. It has heard what it can."""
         for instance in self.instances:
             replica = instance.replica
             from_us = replica and replica._pacemaker.propose_from_us
@@ -276,7 +292,6 @@ class Execution:
         """All are connected. Returns the views that it took until every honest instance had committed so many blocks
         proposed in this time; None if that did not happen within `max_views` views."""
         self.part = None
-        self.now_us = (self.view + 1) * VIEW_US
         start, self.view = self.view, 2**62
         self.queue += self.late + self.held
         self.late, self.held = [], []
@@ -436,13 +451,9 @@ class Execution:
 
 def _view_of(message: Message) -> int:
     """The view that a message belongs to; 0 for what is asked and answered in any."""
-    if isinstance(message, (Vote, Timeout)):
+    if isinstance(message, (Vote, Timeout, NewView)):
         return message.view
-    if isinstance(message, Proposal):
-        return message.block.header.view
-    if isinstance(message, NewView):
-        return max(message.high_qc.view, message.high_tc.view if message.high_tc is not None else 0)
-    return 0
+    return message.block.header.view if isinstance(message, Proposal) else 0
 
 
 def _items(message: Message) -> Iterable[Checkable]:

@@ -1,4 +1,4 @@
-"""One run from one seed: network, faults, Byzantine replicas and checkers. What campaigns, tests and the shrinker call."""
+"""One run from one seed: network, faults, Byzantine replicas, checkers. What campaigns, tests and the shrinker call."""
 
 from __future__ import annotations
 

@@ -15,12 +15,13 @@ and the time. All of that goes into the fingerprint, except what is argued here:
   into the fingerprint wherever the block itself is at hand. What no block at hand mentions is forgotten.
 * Signatures, and who signed a TC or a timeout that is inside a TC. All are valid, because nobody forges; apart from
   their validity only a TC's view and QC are ever used. The signers of a QC stay: they are asked for blocks in turn.
-* Time. `now` is the beginning of the next view, when every timer that ran in the last one is due. Timers are compared
-  with `now` only, so those that are due are alike.
+* Time. Timers are only ever compared with `now`, which only grows, so those that are due are alike, and of the others
+  it matters how much is left.
 * The past of safety records. A vote or timeout below the current view is never sent again, and numbers of views below
   it forbid nothing that the current view does not forbid. A TC below the high QC is never sent or built on.
 * What is verified: everything is, before it is delivered. Numbers of jobs: none is open between steps.
-* Whom one has helped in an earlier view: help is given once for each view.
+* Whom one has helped in an earlier view: help is given once for each view. From whom one has heard, unless one waits
+  for that.
 
 Signers, leaders and the order of messages keep the numbers of validators: renaming validators is left to the generator
 of scenarios.
@@ -41,10 +42,10 @@ from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.consensus.tree import BlockTree
-from hotstuff.simulator.rounds import Arena, Execution, Letter, Turns
+from hotstuff.simulator.rounds import TIMING, Arena, Execution, Letter, Turns
 from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC, TC
-from hotstuff.types.messages import Proposal, Timeout, Vote
+from hotstuff.types.messages import NewView, Proposal, Timeout, Vote
 
 T = TypeVar("T")
 Memo = dict[int, Any]
@@ -59,7 +60,7 @@ def copy_of(execution: Execution) -> Execution:
 
 
 def _constants(arena: Arena) -> Iterator[object]:
-    yield from (arena, arena.rules, arena.validators, arena.blind)
+    yield from (arena, arena.rules, arena.validators, arena.blind, TIMING)
     for member in arena.members:
         yield from (member.bls, member.node)
 
@@ -140,17 +141,17 @@ _COPIERS: dict[type, Callable[[Any, Memo], Any]] = {}
 # ---- fingerprints ---------------------------------------------------------------------------------------------------
 
 
-def fingerprint(execution: Execution, now_us: int) -> bytes:
-    """16 bytes; see above. `now_us` is when it goes on."""
-    return hashlib.blake2b(marshal.dumps(_Description(execution, now_us).whole(), 2), digest_size=16).digest()
+def fingerprint(execution: Execution) -> bytes:
+    """16 bytes; see above."""
+    return hashlib.blake2b(marshal.dumps(_Description(execution).whole(), 2), digest_size=16).digest()
 
 
 class _Description:
     """An execution as nested tuples of numbers and bytes."""
 
-    def __init__(self, execution: Execution, now_us: int) -> None:
+    def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._now_us = now_us
+        self._now_us = execution.now_us
         self._names = execution.names
         self._blocks: dict[bytes, Block] = {}
         self._mentioned: dict[bytes, None] = {}
@@ -258,6 +259,9 @@ class _Description:
     def _timeout(self, timeout: Timeout) -> tuple[Any, ...]:
         return timeout.view, timeout.signer, self._qc(timeout.high_qc), self.of(timeout.prev_tc)
 
+    def _new_view(self, message: NewView) -> tuple[Any, ...]:
+        return self._qc(message.high_qc), self.of(message.high_tc)
+
     def _proposal(self, proposal: Proposal) -> tuple[Any, ...]:
         return self._block(proposal.block), self.of(proposal.entry_tc)
 
@@ -294,6 +298,8 @@ class _Description:
                     for peer, (view, again_us) in value.items()
                     if view == replica.view and again_us > self._now_us
                 }
+            elif name == "_heard" and replica._pacemaker.propose_from_us is None:
+                continue
             elif name == "_persisted":
                 value = value == replica.safety.record
             found.append(self._field(name, value))
@@ -311,6 +317,7 @@ _DESCRIBERS: dict[type, Callable[[_Description, Any], Any]] = {
     TC: _Description._tc,
     Vote: _Description._vote,
     Timeout: _Description._timeout,
+    NewView: _Description._new_view,
     Proposal: _Description._proposal,
     Block: _Description._block,
     BlockTree: _Description._tree,

@@ -37,6 +37,7 @@ class Kind(enum.IntEnum):
     CHAIN_RESPONSE = 23
     RECOVERY_REQUEST = 24
     RECOVERY_RESPONSE = 25
+    STATE_REPORT = 26
     BATCH = 32
     ACK = 33
     BATCH_REQUEST = 34
@@ -306,6 +307,26 @@ class RecoveryResponse:
 
 
 @dataclass(frozen=True)
+class StateReport:
+    """The sender's application state after the block at `height`: replicas must notice if theirs differ."""
+
+    height: int
+    state: bytes
+
+    kind = Kind.STATE_REPORT
+
+    @cached_property
+    def encoding(self) -> bytes:
+        """height u64 | state 32."""
+        return U64.pack(self.height) + self.state
+
+    @classmethod
+    def read(cls, reader: Reader) -> StateReport:
+        """Reads one report."""
+        return cls(reader.counter(), reader.hash())
+
+
+@dataclass(frozen=True)
 class BatchMessage:
     """A batch, from its author or in answer to a request."""
 
@@ -381,6 +402,7 @@ Message = (
     | ChainResponse
     | RecoveryRequest
     | RecoveryResponse
+    | StateReport
     | BatchMessage
     | Ack
     | BatchRequest
@@ -399,6 +421,7 @@ _TYPES: dict[int, type[Message]] = {
         ChainResponse,
         RecoveryRequest,
         RecoveryResponse,
+        StateReport,
         BatchMessage,
         Ack,
         BatchRequest,

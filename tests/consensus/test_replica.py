@@ -717,3 +717,90 @@ def test_a_qc_is_only_a_qc_of_this_epoch() -> None:
     world.hear(1, NewView(replace(qc, epoch=2), None))
     assert world.replica.view == 1
     assert isinstance(qc, QC)
+
+
+def test_a_record_from_the_future_keeps_its_replica_silent_until_the_others_have_passed_it_c28() -> None:
+    cluster = Cluster(fast=True)
+    cluster.kill(3)
+    record = cluster.disks[3].safety
+    cluster.disks[3].safety = replace(record, voted_view=20, timed_out_view=20, proposed_view=20)
+    cluster.start(3)
+    ahead = [(i, r.fields) for i, r in cluster.reports if r.name == "record_ahead"]
+    assert ahead == [(3, {"acted_in_view": 20, "view": 1})]
+    for k in range(40):
+        cluster.submit(k % 3)
+        cluster.advance(2000)
+    assert [cluster.ordered(i) for i in range(4)] == [40] * 4
+    views = [view for _, signer, view in cluster.signed if signer == 3]
+    assert min(views) > 20, "silent until then"
+    assert max(views) > 20, "and not for ever"
+    cluster.assert_agreement()
+
+
+def test_a_normal_restart_reports_no_record_from_the_future() -> None:
+    cluster = Cluster(fast=True)
+    cluster.submit(0)
+    cluster.advance(2000)
+    cluster.kill(1)
+    cluster.start(1)
+    assert [r for _, r in cluster.reports if r.name == "record_ahead"] == []
+
+
+def test_the_same_vote_in_other_bytes_counts_once_and_is_no_evidence_s5() -> None:
+    world = Alone()
+    block, qc = world.forge.chain([1, 2])[-1]
+    world.propose(world.forge.chain([1])[0][0])
+    world.propose(block)
+    vote = world.forge.vote(1, 3, b"b" * 32)
+    for signature in (vote.signature, b"\2" * 96, vote.signature[::-1]):
+        world.hear(1, replace(vote, signature=signature))
+    world.hear(2, world.forge.vote(2, 3, b"b" * 32))
+    assert world.replica.view == 2, "two signers of four make no quorum, however often they say it"
+    assert evidence(world) == []
+    assert qc.view == 2
+
+
+def test_votes_and_timeouts_of_nobody_count_for_nothing_s20() -> None:
+    world = Alone()
+    for signer in (4, 65535):
+        world.hear(1, replace(world.forge.vote(1, 1, b"b" * 32), signer=signer))
+        world.hear(1, replace(world.forge.timeout(1, 1, world.forge.genesis), signer=signer))
+    assert world.replica.view == 1
+    assert {strike.peer for _, strike in world.cluster.strikes} == {1}
+    assert len(world.cluster.strikes) == 4
+
+
+def test_old_messages_change_nothing_s23() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4])
+    for block, qc in chain:
+        world.propose(block)
+        world.hear(3, NewView(qc, None))
+    before = world.replica.safety.record
+    for view, (block, qc) in enumerate(chain, 1):
+        world.propose(block)
+        world.hear(2, world.forge.vote(2, view, block.id, qc.commit_id))
+        world.hear(2, world.forge.timeout(2, view, chain[view - 2][1] if view > 1 else world.forge.genesis))
+        world.hear(2, NewView(qc, None))
+    assert world.replica.safety.record == before
+    assert world.cluster.strikes == []
+    assert evidence(world) == []
+
+
+def test_an_hour_without_a_network_costs_no_more_than_a_moment_l11() -> None:
+    cluster = Cluster(fast=True)
+    cluster.submit(0)
+    cluster.advance(2000)
+    cluster.drop = lambda _: True
+    for i in range(4):
+        cluster.submit(i)
+    cluster.advance(3_600_000)
+    cluster.drop = lambda _: False
+    cluster.reconnect()
+    healed = cluster.now_us
+    while any(cluster.ordered(i) < 5 for i in range(4)):
+        cluster.advance(100)
+        assert cluster.now_us - healed < 5_000_000, "not the hour, and no backoff that grew with it"
+    cluster.submit(1)
+    cluster.advance(1000)
+    assert [cluster.ordered(i) for i in range(4)] == [6] * 4, "timers are short again"

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hotstuff.consensus import effects as fx
+from hotstuff.consensus.desk import Desk
+from hotstuff.consensus.safety import Safety
+from hotstuff.consensus.tree import Node
+from hotstuff.mempool.mempool import Mempool, MempoolConfig
 from hotstuff.simulator.byzantine import Strategy, arm
 from hotstuff.simulator.forger import Forger
 from hotstuff.simulator.node import SimNode
@@ -21,7 +25,7 @@ from hotstuff.types.certificates import QC
 from hotstuff.types.messages import Message
 
 # Short views and much to order: a second holds many attacks.
-PARAMETERS = Parameters(view_timeout_ms=40, spread_ms=4, fetch_retry_ms=10, client_us=4000)
+PARAMETERS = Parameters(view_timeout_ms=40, spread_ms=4, fetch_retry_ms=5, client_us=4000)
 SECOND = 1_000_000
 
 M = TypeVar("M")
@@ -104,6 +108,20 @@ class Attack:
         assert {peer for peer, _ in self.seen.strikes} <= self.world.byzantine
 
 
+def mempool(node: SimNode, safety: Safety, root: Node, effects: list[fx.Effect], desk: Desk) -> Mempool:
+    """The real one, which asks again for bodies as quickly as these short views need."""
+    parameters = node.world.parameters
+    return Mempool(
+        validators=node.world.validators,
+        safety=safety,
+        config=MempoolConfig(fetch_retry_ms=parameters.fetch_retry_ms),
+        executed=root.included,
+        held=node.disk.held_above(root.included),
+        effects=effects,
+        desk=desk,
+    )
+
+
 def strategy(name: str, mode: str = "", seed: int = 1) -> Strategy:
     """A strategy by its name."""
     return STRATEGIES[name](random.Random(f"{seed}/{name}"), mode)
@@ -120,7 +138,7 @@ def attack(
     """Runs it. `before` may schedule more trouble."""
     seen = Seen()
     made = Setup(byzantine=tuple(sorted(strategies)), duration_us=int(seconds * SECOND), **setup)
-    world = World(made, Plan(parameters), [seen])
+    world = World(made, Plan(parameters), [seen], payload=mempool)
     forger = arm(world, strategies)
     before(world)
     return Attack(world, forger, seen, world.run())

@@ -149,6 +149,7 @@ def test_layout_of_the_small_messages() -> None:
         "message_block_request": fill("block 9") + struct.pack(">QI", 4, 128),
         "message_chain_request": struct.pack(">Q", 1),
         "message_recovery_request": b"",
+        "message_state_report": struct.pack(">Q", 64) + fill("state"),
     }
     for name, encoded in expected.items():
         assert next(iter(EXAMPLES[name].values())).encoding == encoded

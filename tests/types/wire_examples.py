@@ -26,6 +26,7 @@ from hotstuff.types.messages import (
     Proposal,
     RecoveryRequest,
     RecoveryResponse,
+    StateReport,
     Timeout,
     Vote,
 )
@@ -94,6 +95,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "message_chain_request": {"plain": ChainRequest(1), "largest": ChainRequest(MAX_COUNTER - 1)},
     "message_chain_response": {"two": ChainResponse(7, (BLOCK, EMPTY_BLOCK), QC_8), "none": ChainResponse(7, (), None)},
     "message_recovery_request": {"plain": RecoveryRequest()},
+    "message_state_report": {"plain": StateReport(64, fill("state"))},
     "message_recovery_response": {"qc": RecoveryResponse(QC_8, None), "qc_and_tc": RecoveryResponse(QC_8, TC_9)},
     "message_batch": {"two_frames": BatchMessage(BATCH), "smallest": BatchMessage(SMALL_BATCH)},
     "message_ack": {"two": Ack((REF, REF_TOP)), "none": Ack(())},

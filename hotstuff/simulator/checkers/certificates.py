@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hotstuff.consensus import effects as fx
 from hotstuff.simulator.checkers.base import Checker
 from hotstuff.simulator.checkers.ledger import Ledger, Tally, certificates
+from hotstuff.simulator.scheme import scheme_of
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.hashing import Mode, Phase
 from hotstuff.types.messages import Message, Vote
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
 _PHASES = {Mode.BASIC: (Phase.PREPARE, Phase.PRECOMMIT, Phase.COMMIT)}
 
 
-class GenuineCertificates(Checker):
-    """I9: a quorum's bitmap, and each honest validator in it has really signed that preimage (ledger).
+class _Group(NamedTuple):
+    """Signers of one message, and those honest validators who really signed it."""
 
-    The commit id of every honest vote and of every QC is computed again from the blocks. Signatures are not looked at:
-    an aggregate that does not verify is useless to whoever forms it, one that verifies wrongly fails here.
+    bitmap: bytes
+    message: bytes
+    honest: dict[int, None]
+
+
+class GenuineCertificates(Checker):
+    """I9: a quorum's bitmap, each honest validator in it has really signed that preimage (ledger), and the signature is
+    the sum of theirs. The commit id of every honest vote and of every QC is computed again from the blocks.
     """
 
     invariant = "I9"
@@ -32,6 +39,8 @@ class GenuineCertificates(Checker):
     def attach(self, world: World, ledger: Ledger) -> None:
         super().attach(world, ledger)
         self._genuine: set[bytes] = set()
+        self._scheme = scheme_of(world.setup.signatures)
+        self._keys = [self._scheme.public_key(validator.bls_key) for validator in world.validators.validators]
 
     def voted(self, node: SimNode, vote: Vote, tally: Tally) -> None:
         if len(tally.signers) == 1 and self.ledger.commits(vote.block_id, vote.phase) != vote.commit_id:
@@ -68,7 +77,9 @@ class GenuineCertificates(Checker):
         if qc.epoch != ledger.context.epoch or qc.phase not in _PHASES.get(ledger.context.mode, (Phase.GENERIC,)):
             return "of another epoch or protocol"
         tally = ledger.votes.get((qc.epoch, qc.view, qc.phase), {}).get((qc.block_id, qc.commit_id))
-        if (wrong := self._wrong_signers((qc.signers,), ({} if tally is None else tally.signers,))) is not None:
+        message = ledger.context.vote_message(qc.view, qc.phase, qc.block_id, qc.commit_id)
+        group = _Group(qc.signers, message, {} if tally is None else tally.signers)
+        if (wrong := self._wrong_signers([group], qc.signature)) is not None:
             return wrong
         if ledger.view_of(qc.block_id) != qc.view:
             return "its block is unknown or of another view"
@@ -87,18 +98,28 @@ class GenuineCertificates(Checker):
         if (wrong := self._wrong_qc(tc.high_qc)) is not None:
             return f"its QC: {wrong}"
         signed = ledger.timeouts.get((tc.epoch, tc.view), {})
-        truly = [{i: None for i, views in signed.items() if high in views} for high in reported]
-        return self._wrong_signers([group.signers for group in tc.groups], truly)
+        groups = [
+            _Group(
+                group.signers,
+                ledger.context.timeout_message(tc.view, group.high_qc_view),
+                {i: None for i, views in signed.items() if group.high_qc_view in views},
+            )
+            for group in tc.groups
+        ]
+        return self._wrong_signers(groups, tc.signature)
 
-    def _wrong_signers(self, bitmaps: Sequence[bytes], signed: Sequence[dict[int, None]]) -> str | None:
-        """Each bitmap with those honest validators who really signed what it stands for."""
+    def _wrong_signers(self, groups: Sequence[_Group], signature: bytes) -> str | None:
         everyone: set[int] = set()
-        for bitmap, honest in zip(bitmaps, signed, strict=True):
-            signers = self.powers.signers(bitmap)
+        summed = []
+        for group in groups:
+            signers = self.powers.signers(group.bitmap)
             if not signers or not everyone.isdisjoint(signers):
                 return "malformed, empty or overlapping bitmap"
-            liars = [i for i in signers if i not in honest and i not in self.powers.byzantine]
+            liars = [i for i in signers if i not in group.honest and i not in self.powers.byzantine]
             if liars:
                 return f"validators {liars} have not signed that"
             everyone.update(signers)
-        return None if self.powers.is_quorum(self.powers.sum(everyone)) else f"no quorum: {sorted(everyone)}"
+            summed.append(([self._keys[i] for i in signers], group.message))
+        if not self.powers.is_quorum(self.powers.sum(everyone)):
+            return f"no quorum: {sorted(everyone)}"
+        return None if self._scheme.aggregate_verify(summed, signature) else "the signature is not the sum of theirs"

@@ -23,7 +23,8 @@ class Justified(Checker):
                  (in `basic`, only a COMMIT-QC does), or the block names a TC of the view before, which is genuine (I9).
                  `jolteon`: and the justify is not below the QC that this TC reports.
     Each voter:  its lock allows it: justify.view is not below the lock that its earlier votes show (`lock_by_vote`).
-                 In `basic`, only a PREPARE vote needs that. `jolteon` has no lock.
+                 `jolteon` has no lock. In `basic`, only a PREPARE vote needs that; a later one needs a block that could
+                 be certified in the phase before.
     """
 
     invariant = "I7"
@@ -42,12 +43,20 @@ class Justified(Checker):
             self._check_block(header)
             self._sound[header.id] = None
         lock = self._locks.get(node.index, 0)
-        if vote.phase in (Phase.PREPARE, Phase.GENERIC) and header.justify.view < lock:
+        if vote.phase in (Phase.PRECOMMIT, Phase.COMMIT):
+            self._check_phase_before(vote)
+        elif header.justify.view < lock:
             self.fail(
                 f"validator {node.index} voted in view {vote.view} for a block justified by view "
                 f"{header.justify.view}, although it is locked on view {lock}"
             )
         self._locks[node.index] = max(lock, self.ledger.lock_by_vote(vote))
+
+    def _check_phase_before(self, vote: Vote) -> None:
+        before = Phase(vote.phase - 1)
+        tallies = self.ledger.votes.get((vote.epoch, vote.view, before), {})
+        if not any(tally.certifiable and block_id == vote.block_id for (block_id, _), tally in tallies.items()):
+            self.fail(f"validator {vote.signer} voted {vote.phase.name} in view {vote.view} without a {before.name}-QC")
 
     def _check_block(self, header: Header) -> None:
         name = f"block {header.id.hex()[:8]} of view {header.view}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hotstuff.consensus import effects as fx
 from hotstuff.simulator.checkers.base import Checker
 from hotstuff.simulator.checkers.ledger import Ledger
+from hotstuff.types.hashing import Phase
 from hotstuff.types.messages import Ack, BatchMessage, Message, Proposal, Timeout, Vote
 
 if TYPE_CHECKING:
@@ -21,10 +22,9 @@ NAMES = ("current view", "voted view and phase", "timed-out view", "proposed vie
 def _figures(record: SafetyRecord) -> tuple[tuple[int, ...], ...]:
     """What must never decrease, in the order of `NAMES`."""
     high_tc = 0 if record.high_tc is None else record.high_tc.view
-    phase = getattr(record, "voted_phase", 0)
     return (
         (max(record.high_qc.leads_to, high_tc + 1),),
-        (record.voted_view, phase),
+        (record.voted_view, record.voted_phase),
         (record.timed_out_view,),
         (record.proposed_view,),
         record.high_qc.rank,
@@ -87,7 +87,8 @@ class NothingGoesBack(Checker):
 class DurableFirst(Checker):
     """I8: when a message that promises something leaves, its sender's disk already holds what a next life must know.
 
-    vote       voted view and phase, the vote itself if it is the last, the justify or better as high QC, the block
+    vote       voted view and phase, the vote itself if it is the last, the block, the QC that it rests on or a better
+               one, the lock that it shows
     timeout    timed-out view, the timeout itself if it is the last, the QC that it reports or a better one
     proposal   proposed view
     batch, ack each body
@@ -113,19 +114,21 @@ class DurableFirst(Checker):
             self.fail(f"validator {node.index} sends {_named(message)}, and its disk lacks the {missing}")
 
     def _for_vote(self, node: SimNode, vote: Vote) -> str | None:
-        record = node.disk.safety
-        acted, says = _figures(record)[1], (vote.view, int(vote.phase))
-        if acted[0] < vote.view or (acted[0] == vote.view and 0 < acted[1] < vote.phase):
+        record, ledger = node.disk.safety, self.ledger
+        acted, says, last = (record.voted_view, record.voted_phase), (vote.view, vote.phase), record.last_vote
+        if acted < says:
             return "voted view and phase"
-        last = record.last_vote
-        if last is None or ((last.view, int(last.phase)) == says and last != vote):
+        if last is None or (acted == says and last != vote):
             return "vote"
-        block = self.ledger.blocks.get(vote.block_id)
         if vote.block_id not in node.disk.blocks:
             return "block"
-        if block is not None and record.high_qc.rank < block.header.justify.rank:
-            return "justify as high QC"
-        return None
+        # Of a later phase, the QC of the phase before; else the justify.
+        rests_on = (vote.view, vote.phase - 1)
+        if vote.phase in (Phase.PREPARE, Phase.GENERIC):
+            rests_on = ledger.blocks[vote.block_id].header.justify.rank
+        if record.high_qc.rank < rests_on:
+            return "QC that it rests on"
+        return "lock" if record.locked_qc.view < ledger.lock_by_vote(vote) else None
 
     def _for_timeout(self, node: SimNode, timeout: Timeout) -> str | None:
         record = node.disk.safety

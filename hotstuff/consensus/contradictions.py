@@ -98,7 +98,7 @@ class _Abandoned:
                 yield share
 
 
-class Testimony:
+class Contradictions:
     """Statements of one epoch. Each method returns the evidence that its argument makes with what was here before."""
 
     def __init__(self, mode: Mode, *, certificates: int | None = None, batches: int | None = None) -> None:

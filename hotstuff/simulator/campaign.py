@@ -1,0 +1,209 @@
+"""Many seeds, in several processes, for as long as it takes."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from hotstuff import __version__
+from hotstuff.simulator.journal import Journal, Summary
+from hotstuff.simulator.observer import Violation
+from hotstuff.simulator.scheme import Signatures, members, validator_set
+from hotstuff.simulator.setup import SECOND_US, Setup
+from hotstuff.simulator.simulate import Case, case_of, run
+from hotstuff.simulator.workers import Lost, Workers
+from hotstuff.simulator.world import Result
+from hotstuff.types.hashing import Mode
+
+# Wall time that one seed may take before it counts as hung; hundreds of times the usual.
+LIMIT_S = 600.0
+# One seed in so many sends every message through its encoding.
+WIRE_SEEDS = 8
+# Last seed of a campaign that only time or Ctrl-C ends.
+ENDLESS = 2**62
+# Counters that a report always has, also where there was nothing to count.
+COUNTERS = ("view_change", "tc_formed", "block_fetch", "evidence", "restart")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is the same for all seeds from `first` to `last`.
+
+    `byzantine`: so many validators, others for each seed; with unequal `powers` as many of them as may be.
+    `duration_s`: simulated time in which faults happen. `control`: see `simulate.Case`.
+    """
+
+    protocol: str = "chained"
+    nodes: int = 4
+    byzantine: int = 1
+    mode: Literal["safety", "liveness"] = "safety"
+    first: int = 0
+    last: int = 99
+    signatures: Signatures = "stand-in"
+    powers: tuple[int, ...] = ()
+    strategy: str = ""
+    duration_s: float = 2.0
+    control: bool = False
+
+    def setup(self, seed: int) -> Setup:
+        """The configuration of one seed."""
+        return Setup(
+            seed=seed,
+            protocol=Mode[self.protocol.upper()],
+            nodes=self.nodes,
+            powers=self.powers,
+            byzantine=self._byzantine(seed),
+            mode=self.mode,
+            signatures=self.signatures,
+            wire=seed % WIRE_SEEDS == 0,
+            duration_us=int(self.duration_s * SECOND_US),
+        )
+
+    def case(self, seed: int) -> Case:
+        """The whole run of one seed, spelled out."""
+        return case_of(self.setup(seed), strategy=self.strategy, control=self.control)
+
+    def _byzantine(self, seed: int) -> tuple[int, ...]:
+        order = random.Random(f"{seed}/byzantine").sample(range(self.nodes), self.nodes)
+        validators = validator_set(members(self.nodes), self.powers)
+        chosen: list[int] = []
+        for index in order:
+            if len(chosen) < self.byzantine and (self.control or not validators.has_honest([*chosen, index])):
+                chosen.append(index)
+        return tuple(sorted(chosen))
+
+
+def byzantine_max(nodes: int, powers: Sequence[int] = ()) -> int:
+    """How many validators can have less than a third of the power together."""
+    ascending = sorted(powers or (1,) * nodes)
+    return sum(3 * total < sum(ascending) for total in itertools.accumulate(ascending))
+
+
+def report(campaign: Campaign, summary: Summary) -> dict[str, Any]:
+    """What `hotstuff sim --json` writes."""
+    return {
+        "protocol": campaign.protocol,
+        "nodes": campaign.nodes,
+        "byzantine": campaign.byzantine,
+        "mode": campaign.mode,
+        "seeds": summary.seeds,
+        "violations": len(summary.failures),
+        "failing_seeds": sorted({failure.seed for failure in summary.failures}),
+        "commits": summary.commits,
+        "views": summary.views,
+        "crashes": summary.crashes,
+        "simulated_s": round(summary.simulated_s, 3),
+        "wall_s": round(summary.wall_s, 3),
+        "coverage": dict(sorted({**dict.fromkeys(COUNTERS, 0), **summary.coverage}.items())),
+    }
+
+
+def run_seed(campaign: Campaign, seed: int) -> Result:
+    """What the processes do, seed by seed."""
+    return run(campaign.case(seed))
+
+
+# ---- many seeds -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Means:
+    """How a campaign is run; has no influence on what comes of it. `minutes`: no new seed after that time."""
+
+    jobs: int = 1
+    minutes: float | None = None
+    resume: Path | None = None
+    limit_s: float = LIMIT_S
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One moment. `seeds` were done in this session, in `session_s`; `summary` includes earlier ones."""
+
+    summary: Summary
+    total: int
+    seeds: int
+    session_s: float
+
+    @property
+    def rate(self) -> float:
+        """Seeds per second."""
+        return self.seeds / self.session_s if self.session_s else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """How long the rest will take, if that can be told."""
+        return (self.total - self.summary.seeds) / self.rate if self.rate and self.total < ENDLESS else None
+
+
+def run_campaign(
+    campaign: Campaign, means: Means = Means(), show: Callable[[Progress], None] = lambda _: None
+) -> tuple[Summary, bool]:
+    """Runs all seeds that are not done yet. Returns what came of all, and False if Ctrl-C has ended it early."""
+    if means.resume is None:
+        return _Session(campaign, means, show, None).run()
+    identity = {"version": __version__, **asdict(campaign)}
+    with Journal(means.resume, identity, campaign.first, campaign.last) as journal:
+        return _Session(campaign, means, show, journal).run()
+
+
+class _Session:
+    def __init__(
+        self, campaign: Campaign, means: Means, show: Callable[[Progress], None], journal: Journal | None
+    ) -> None:
+        self._campaign = campaign
+        self._means = means
+        self._show = show
+        self._journal = journal
+        self._summary = Summary()
+        if journal is not None:
+            self._summary.merge(journal.done)
+        self._before_s = self._summary.wall_s
+        self._started_s = self._last_s = time.monotonic()
+        self._seeds = 0
+
+    def run(self) -> tuple[Summary, bool]:
+        workers = Workers(partial(run_seed, self._campaign), self._means.jobs, self._means.limit_s)
+        self._tell()
+        try:
+            with closing(workers.results(self._left())) as results:
+                for seed, result in results:
+                    self._done(_lost(seed, result) if isinstance(result, Lost) else result)
+        except KeyboardInterrupt:
+            return self._summary, False
+        return self._summary, True
+
+    def _left(self) -> Iterator[int]:
+        end_s = float("inf") if self._means.minutes is None else self._started_s + 60 * self._means.minutes
+        for seed in range(self._campaign.first, self._campaign.last + 1):
+            if time.monotonic() >= end_s:
+                return
+            if self._journal is None or not self._journal.has(seed):
+                yield seed
+
+    def _done(self, result: Result) -> None:
+        now_s = time.monotonic()
+        if self._journal is not None:
+            self._journal.add(result, now_s - self._last_s)
+        self._last_s = now_s
+        self._summary.add(result)
+        self._seeds += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        session_s = time.monotonic() - self._started_s
+        self._summary.wall_s = self._before_s + session_s
+        total = self._campaign.last + 1 - self._campaign.first
+        self._show(Progress(self._summary, total, self._seeds, session_s))
+
+
+def _lost(seed: int, lost: Lost) -> Result:
+    """A seed whose process died or hung has failed."""
+    return Result(seed, [Violation("crash" if lost.died else "hang", lost.why, 0)])
