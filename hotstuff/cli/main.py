@@ -27,7 +27,8 @@ EPILOG = """exit status: 0 done; 1 failed; 2 a mistake in arguments, config, gen
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    from hotstuff.cli.inspect import add_inspect  # it needs our exit statuses
+    from hotstuff.cli.inspect import add_inspect  # they need our exit statuses
+    from hotstuff.cli.sim import add_sim
 
     parser = argparse.ArgumentParser(
         prog="hotstuff",
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.set_defaults(run=run_status)
 
     add_inspect(commands)
+    add_sim(commands)
 
     version = commands.add_parser("version", help="versions of this package, its native code and its BLS library")
     version.set_defaults(run=run_version)

@@ -66,8 +66,7 @@ def _crash(world: World, action: Action) -> None:
 def _power(world: World, action: Action) -> None:
     for node in world.nodes:
         if not node.calm and node.alive:
-            node.down_us = action.for_us + node.chance.randrange(action.for_us + 1)
-            node.crash()
+            node.power_off(action.for_us)
 
 
 def _amnesia(world: World, action: Action) -> None:
@@ -102,8 +101,7 @@ def _clock(world: World, action: Action) -> Undo | None:
 
     def run(ppm: int) -> None:
         if not node.calm:
-            node.clock.set_rate(ppm, world.now_us)
-            node.rearm()
+            node.set_rate(ppm)
 
     run(action.argument)
     return partial(run, world.ppm(node.index))

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from hotstuff.consensus.pacemaker import Pacemaker
 from hotstuff.consensus.tree import Node
 from hotstuff.errors import InvalidEncoding
 from hotstuff.simulator.forger import Forger
@@ -111,6 +112,13 @@ class Strategy:
         return 0 if self.node.replica is None else self.node.replica.view
 
     @property
+    def view_us(self) -> int:
+        """How long an honest replica waits in this view, failed views before it counted in."""
+        replica = self.node.replica
+        pacemaker = Pacemaker(self.world.timing.view_timeout_ms * 1000, self.world.rules.commit_depth, self.view)
+        return pacemaker.timeout_us(0 if replica is None else replica.tree.root.view)
+
+    @property
     def honest(self) -> tuple[int, ...]:
         """Everybody whose keys we do not have."""
         return tuple(i for i in self.others if i not in self.forger.signers)
@@ -134,6 +142,11 @@ class Strategy:
     def half(self) -> tuple[int, ...]:
         """Half of the others."""
         return self.some(self.others, (len(self.others) + 1) // 2)
+
+    def wake(self, delay_us: int) -> None:
+        """Have `acting` called after so long, if this life lasts."""
+        if self.node.process is not None:
+            self.node.process.later(delay_us, self.node.act)
 
     def author(self) -> None:
         """Gives our own core something to put into a batch now and then: clients go to honest replicas only."""

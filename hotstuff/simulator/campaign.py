@@ -17,7 +17,7 @@ from hotstuff.simulator.journal import Journal, Summary
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.scheme import Signatures, members, validator_set
 from hotstuff.simulator.setup import SECOND_US, Setup
-from hotstuff.simulator.simulate import Case, case_of, run
+from hotstuff.simulator.simulate import Case, case_of, run, split_case
 from hotstuff.simulator.workers import Lost, Workers
 from hotstuff.simulator.world import Result
 from hotstuff.types.hashing import Mode
@@ -26,6 +26,8 @@ from hotstuff.types.hashing import Mode
 LIMIT_S = 600.0
 # One seed in so many sends every message through its encoding.
 WIRE_SEEDS = 8
+# Views in a row for each leader, unless the campaign says otherwise.
+STICKY = (1, 1, 1, 4)
 # Last seed of a campaign that only time or Ctrl-C ends.
 ENDLESS = 2**62
 # Counters that a report always has, also where there was nothing to count.
@@ -36,8 +38,9 @@ COUNTERS = ("view_change", "tc_formed", "block_fetch", "evidence", "restart")
 class Campaign:
     """What is the same for all seeds from `first` to `last`.
 
-    `byzantine`: so many validators, others for each seed; with unequal `powers` as many of them as may be.
-    `duration_s`: simulated time in which faults happen. `control`: see `simulate.Case`.
+    `byzantine`: so many validators, others for each seed; with unequal `powers` as many of them as may be. `sticky`:
+    views in a row for each leader; 0: by the seed. `duration_s`: simulated time in which faults happen. `control`: see
+    `simulate.split_case`.
     """
 
     protocol: str = "chained"
@@ -48,6 +51,7 @@ class Campaign:
     last: int = 99
     signatures: Signatures = "stand-in"
     powers: tuple[int, ...] = ()
+    sticky: int = 0
     strategy: str = ""
     duration_s: float = 2.0
     control: bool = False
@@ -58,6 +62,7 @@ class Campaign:
             seed=seed,
             protocol=Mode[self.protocol.upper()],
             nodes=self.nodes,
+            sticky=self.sticky or random.Random(f"{seed}/sticky").choice(STICKY),
             powers=self.powers,
             byzantine=self._byzantine(seed),
             mode=self.mode,
@@ -68,7 +73,8 @@ class Campaign:
 
     def case(self, seed: int) -> Case:
         """The whole run of one seed, spelled out."""
-        return case_of(self.setup(seed), strategy=self.strategy, control=self.control)
+        setup = self.setup(seed)
+        return split_case(setup) if self.control else case_of(setup, strategy=self.strategy)
 
     def _byzantine(self, seed: int) -> tuple[int, ...]:
         order = random.Random(f"{seed}/byzantine").sample(range(self.nodes), self.nodes)
@@ -84,6 +90,12 @@ def byzantine_max(nodes: int, powers: Sequence[int] = ()) -> int:
     """How many validators can have less than a third of the power together."""
     ascending = sorted(powers or (1,) * nodes)
     return sum(3 * total < sum(ascending) for total in itertools.accumulate(ascending))
+
+
+def splittable(nodes: int) -> int:
+    """How many Byzantine validators of equal power it takes so that two halves of a network are quorums."""
+    quorum = 2 * nodes // 3 + 1
+    return next(byzantine for byzantine in range(nodes + 1) if byzantine + (nodes - byzantine) // 2 >= quorum)
 
 
 def report(campaign: Campaign, summary: Summary) -> dict[str, Any]:
@@ -138,9 +150,14 @@ class Progress:
         return self.seeds / self.session_s if self.session_s else 0.0
 
     @property
+    def endless(self) -> bool:
+        """Only time or Ctrl-C ends it."""
+        return self.total >= ENDLESS
+
+    @property
     def left_s(self) -> float | None:
         """How long the rest will take, if that can be told."""
-        return (self.total - self.summary.seeds) / self.rate if self.rate and self.total < ENDLESS else None
+        return (self.total - self.summary.seeds) / self.rate if self.rate and not self.endless else None
 
 
 def run_campaign(

@@ -69,7 +69,7 @@ def plan(setup: Setup) -> Plan:
         forgetful = tuple(i for i in honest if _is_quorum(setup, (j for j in core if j != i)))
     frame = Frame(chance, nodes, forgetful, until_us, parameters.view_timeout_ms * 1000)
     for _ in range(chance.choice((0, 1, 3, 6, 12, 20))):
-        actions += chance.choice(_MAKERS)(frame)
+        actions += (action for action in chance.choice(_MAKERS)(frame) if action.at_us < until_us)
     return Plan(parameters, tuple(sorted(actions, key=lambda action: action.at_us)))
 
 
@@ -207,7 +207,8 @@ def _partition(frame: Frame) -> Iterator[Action]:
 
 def _bridge(frame: Frame) -> Iterator[Action]:
     bridge = frame.node()
-    yield Action(frame.time(), "bridge", bridge, argument=frame.side(bridge), for_us=frame.length())
+    if side := frame.side(bridge):
+        yield Action(frame.time(), "bridge", bridge, argument=side, for_us=frame.length())
 
 
 def _ring(frame: Frame) -> Iterator[Action]:

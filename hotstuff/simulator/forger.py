@@ -79,8 +79,8 @@ class Forger:
         self.proposals: dict[int, dict[bytes, Proposal]] = {}
         self.votes: dict[int, dict[Slot, dict[int, Vote]]] = {}
         self.timeouts: dict[int, dict[int, Timeout]] = {}
-        self.hidden: dict[bytes, int] = {}
-        """Blocks whose certificates the coalition keeps to itself, and their views."""
+        self.hidden: dict[bytes, Phase] = {}
+        """Blocks whose certificates the coalition keeps to itself, from this phase on."""
         self._validators = world.validators
         self._verifier = world.verifier
         self._members = dict(sorted(members.items()))

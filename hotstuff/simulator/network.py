@@ -6,12 +6,14 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hotstuff.consensus import effects as fx
 from hotstuff.errors import InvalidEncoding
 from hotstuff.simulator.observer import Violation
 from hotstuff.types.messages import BatchMessage, Message, decode_message
 
 if TYPE_CHECKING:
     from hotstuff.simulator.node import SimNode
+    from hotstuff.simulator.process import Process
     from hotstuff.simulator.world import World
 
 # Drawn once: every link walks through the same table from its own place, so removing one fault leaves the delays of
@@ -217,17 +219,23 @@ class Network:
     def connect(self, one: SimNode, other: SimNode) -> None:
         """Both ends learn that their link is up, if it is."""
         forth, back = self._links[one.instance][other.instance], self._links[other.instance][one.instance]
-        if forth.cuts or back.cuts or not one.alive or not other.alive:
+        if forth.cuts or back.cuts or one.process is None or other.process is None:
             return
         if forth.clogs or back.clogs:
             forth.broken = back.broken = True
             return
         at_us = self._world.now_us + max(forth.base_us, back.base_us)
         for end, peer in ((one, other), (other, one)):
-            self._world.schedule(at_us, end.connected, end.life, peer)
+            self._world.schedule(at_us, _connected, end.process, peer.process)
 
     def joined(self, node: SimNode) -> None:
         """An instance has started: its links come up."""
         for other in self._world.nodes:
             if other is not node:
                 self.connect(node, other)
+
+
+def _connected(end: Process, peer: Process) -> None:
+    """The link is up, unless either process has died meanwhile."""
+    if not peer.dead:
+        end.happen(end.post, (fx.Connected(peer.node.index),))

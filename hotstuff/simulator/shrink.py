@@ -7,12 +7,12 @@ debugging (Zeller and Hildebrandt 2002): halves, quarters, down to each one alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from hotstuff.simulator.observer import Violation
-from hotstuff.simulator.setup import ALL, Action, Parameters, Plan
+from hotstuff.simulator.setup import Action, Parameters, Plan
 from hotstuff.simulator.simulate import Case, run
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class Shrinker:
 
     def _simplify(self, name: str) -> None:
         plan = self._case.plan
-        usual = next(field.default for field in fields(Parameters) if field.name == name)
+        usual: Any = getattr(Parameters(), name)
         self._try(self._with_plan(replace(plan, parameters=replace(plan.parameters, **{name: usual}))))
 
     def _reduce_strategies(self) -> None:
@@ -147,19 +147,17 @@ def minimal(items: Sequence[T], fails: Callable[[Sequence[T]], bool]) -> list[T]
     kept = list(items)
     if not kept or fails([]):
         return []
-    size = len(kept)
-    while size > 1 or len(kept) > 1:
+    size = max(1, len(kept) // 2)
+    while True:
+        before = len(kept)
+        kept = _without_pieces(kept, size, fails)
+        if size == 1 and len(kept) == before:
+            return kept
         size = max(1, size // 2)
-        reduced = _once(kept, size, fails)
-        if size == 1 and len(reduced) == len(kept):
-            break
-        kept = reduced
-        size = min(size, len(kept)) if size > 1 else 2
-    return kept
 
 
-def _once(items: list[T], size: int, fails: Callable[[Sequence[T]], bool]) -> list[T]:
-    """Tries to do without each piece of that size."""
+def _without_pieces(items: list[T], size: int, fails: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Tries to do without each piece of that size, one after the other."""
     start = 0
     while start < len(items):
         rest = items[:start] + items[start + size :]

@@ -230,9 +230,9 @@ class _Description:
         """The fields of any object; one that was met before is only named."""
         if id(value) in self._skipped:
             return None
-        before = self._seen.setdefault(id(value), len(self._seen))
-        if before != len(self._seen) - 1:
-            return before
+        if id(value) in self._seen:
+            return self._seen[id(value)]
+        self._seen[id(value)] = len(self._seen)
         if is_dataclass(value):
             pairs = [(field.name, getattr(value, field.name)) for field in fields(value)]
         else:

@@ -40,10 +40,9 @@ class Stabilisation(Observer):
         core = [world.nodes[i] for i in world.core]
         world.network.calm(core, world.timing.view_timeout_ms * 1000 // DELAYS_PER_VIEW)
         for node in core:
-            node.heal(world.ppm(node.index))
+            node.heal()
         for node in core:
-            if node.replica is not None:
-                world.gst_views[node.instance] = node.replica.view
+            world.gst_views[node.instance] = node.view
 
     def sent(self, world: World, node: SimNode, to: int, message: Message) -> None:
         """Remembers when each block was proposed."""
@@ -55,9 +54,8 @@ class Stabilisation(Observer):
         if world.now_us <= world.gst_us or node.instance not in world.core or node.instance in world.first_commits:
             return
         fresh = [block for block in blocks if self._proposed_us.get(block.id, 0) > world.gst_us]
-        if fresh and node.replica is not None:
-            view, block_view = node.replica.view, fresh[0].header.view
-            world.first_commits[node.instance] = FirstCommit(world.now_us, view, block_view)
+        if fresh:
+            world.first_commits[node.instance] = FirstCommit(world.now_us, node.view, fresh[0].header.view)
             if len(world.first_commits) == len(world.core):
                 view_us = world.timing.view_timeout_ms * 1000
                 world.end_us = min(world.end_us, world.now_us + VIEWS_AFTER * view_us)

@@ -125,4 +125,5 @@ class TraceHash(Observer):
     def acted(self, world: World, action: Action) -> None:
         """A fault begins."""
         self._add(world.now_us, action.node & 0xFFFF, _ACTED, action.peer & 0xFFFF, None)
-        self._append(action.kind.encode() + action.argument.to_bytes(160, "big", signed=True))
+        numbers = action.argument.to_bytes(160, "big", signed=True) + action.for_us.to_bytes(8, "big")
+        self._append(action.kind.encode() + numbers)

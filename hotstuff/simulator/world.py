@@ -19,7 +19,6 @@ from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety
 from hotstuff.consensus.tree import Node
 from hotstuff.consensus.verifier import Verifier
-from hotstuff.crypto.aggregate import Collected
 from hotstuff.mempool.mempool import Mempool, MempoolConfig
 from hotstuff.simulator.actions import act
 from hotstuff.simulator.client import Client
@@ -39,6 +38,7 @@ __all__ = ["Action", "Observer", "Parameters", "Plan", "Result", "Setup", "Viola
 
 PayloadFactory = Callable[[SimNode, Safety, Node, list[fx.Effect], Desk], Payload]
 CHAIN_ID = b"simulated".ljust(32, b"\0")
+DATA_PLANE = (Kind.BATCH, Kind.ACK, Kind.BATCH_REQUEST)
 # Processes are not started at the same moment.
 START_US = 5000
 
@@ -58,6 +58,16 @@ class Result:
     messages: Counter[str] = field(default_factory=Counter)
     trace_hash: str = ""
 
+    @property
+    def consensus_messages(self) -> int:
+        """Messages that carry blocks, votes and certificates, between different instances."""
+        return sum(self.messages.values()) - self.data_messages
+
+    @property
+    def data_messages(self) -> int:
+        """Messages of the data plane: batches, acknowledgements, requests for bodies."""
+        return sum(self.messages[kind.name.lower()] for kind in DATA_PLANE)
+
 
 class OneCheck(Verifier):
     """Each distinct item is checked once for all nodes: they would all get the same answer."""
@@ -73,10 +83,6 @@ class OneCheck(Verifier):
         if valid is None:
             valid = self._known[key] = super().check(item)
         return valid
-
-    def collect(self, shares: Sequence[fx.Share]) -> Collected:  # type: ignore[override]
-        """As `Verifier.collect`."""
-        return super().collect(shares)
 
 
 class World:
@@ -167,6 +173,14 @@ class World:
         self._scheduled += 1
         heapq.heappush(self._events, (at_us, self._scheduled, what, arguments))
 
+    def advance(self) -> None:
+        """Everything that happens up to `end_us`, in order; some of it may bring the end closer."""
+        events = self._events
+        while events and events[0][0] <= self.end_us:
+            self.now_us, _, what, arguments = heapq.heappop(events)
+            what(*arguments)
+        self.now_us = self.end_us
+
     def run(self) -> Result:
         """The whole run."""
         started = time.perf_counter()
@@ -185,11 +199,7 @@ class World:
             self.schedule(self.gst_us, self._stabilisation.begin, self)
         for action in self.plan.actions:
             self.schedule(action.at_us, act, self, action)
-        events = self._events
-        while events and events[0][0] <= self.end_us:
-            self.now_us, _, what, arguments = heapq.heappop(events)
-            what(*arguments)
-        self.now_us = self.end_us
+        self.advance()
         for observer in self.observers:
             observer.finished(self)
 
@@ -209,7 +219,7 @@ class World:
             seed=self.setup.seed,
             violations=self.violations,
             commits=max((len(node.disk.executed) for node in honest), default=0),
-            views=max((node.replica.view for node in honest if node.replica is not None), default=0),
+            views=max((node.view for node in honest), default=0),
             crashes=self.coverage["crash"],
             simulated_s=self.now_us / 1_000_000,
             wall_s=wall_s,

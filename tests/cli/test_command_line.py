@@ -62,6 +62,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("hotstuff.cli.main", ["--help"], 0),
         ("hotstuff.cli.main", ["node", "--help"], 0),
+        ("hotstuff.cli.main", ["inspect", "evidence", "--help"], 0),
         ("hotstuff.cli.main", ["nonsense"], 2),
         ("hotstuff.cli.bench", ["--help"], 0),
     ],
@@ -80,7 +81,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in ("testnet", "node", "init", "client", "status", "version"):
+    for name in ("testnet", "node", "init", "client", "status", "inspect", "version"):
         assert re.search(rf"^    {name} ", text, re.MULTILINE)
     assert "exit status: 0 done; 1 failed; 2 a mistake" in text
 

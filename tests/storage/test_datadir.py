@@ -147,27 +147,27 @@ def test_mismatches_name_both_sides(tmp_path: Path) -> None:
 
 def test_other_format_versions(tmp_path: Path) -> None:
     path = create(tmp_path / "node")
-    edit_meta(path, format_version=2)
-    with pytest.raises(DataDirMismatch, match=r"format version 2 \(newer\), this release reads 1"):
+    edit_meta(path, format_version=3)
+    with pytest.raises(DataDirMismatch, match=r"format version 3 \(newer\), this release reads 2"):
         reopen(path)
-    edit_meta(path, format_version=0)
-    with pytest.raises(DataDirMismatch, match=r"format version 0 \(older\)"):
+    edit_meta(path, format_version=1)
+    with pytest.raises(DataDirMismatch, match=r"format version 1 \(older\)"):
         reopen(path)
 
 
 def test_golden_meta() -> None:
-    """The bytes of format version 1 never change: directories written today must open for ever."""
+    """The bytes of format version 2 never change: directories written today must open for ever."""
     golden = (
-        b'{\n "format_version": 1,\n "network_id": "' + b"00" * 32 + b'",\n "validator": 7,\n'
+        b'{\n "format_version": 2,\n "network_id": "' + b"00" * 32 + b'",\n "validator": 7,\n'
         b' "instance_id": "' + b"11" * 16 + b'",\n'
-        b' "checksum": "06d3e79928cd15451c99f307e50ac887a799ba813374b3915328fd7be4e41fa1"\n}\n'
+        b' "checksum": "0413713644529ed8981e3e0b56e8ac3d5a03d643798695ea4ed8d410bd71f1ed"\n}\n'
     )
     identity = Identity(bytes(32), 7, b"\x11" * 16)
     assert identity.encode() == golden
     assert Identity.decode(golden, Path("META")) == identity
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00", b'{"format_version": 1}', b"x" * 9999])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00", b'{"format_version": 2}', b"x" * 9999])
 def test_damaged_meta(tmp_path: Path, content: bytes) -> None:
     path = create(tmp_path / "node")
     (path / "META").write_bytes(content)

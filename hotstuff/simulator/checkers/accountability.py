@@ -34,7 +34,7 @@ class Accountability(Checker):
 
     def persisted(self, node: SimNode, writes: Sequence[fx.Persist]) -> None:
         for write in writes:
-            for evidence in getattr(write, "evidence", ()):
+            for evidence in write.evidence:
                 self._check(node, evidence)
 
     def _check(self, node: SimNode, evidence: Evidence) -> None:

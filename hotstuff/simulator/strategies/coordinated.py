@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
+from hotstuff.consensus.pacemaker import LEADER_WAIT_DIVISOR
 from hotstuff.simulator.byzantine import Outgoing, Strategy
 from hotstuff.simulator.forger import Slot
 from hotstuff.simulator.strategies.proposals import lowest_entry
 from hotstuff.types.certificates import QC
-from hotstuff.types.hashing import PHASES
+from hotstuff.types.hashing import PHASES, Phase
 from hotstuff.types.messages import Message, NewView, Proposal, Timeout, Vote
 
 # The secret is given up after this many turns of all leaders.
 SECRET_TURNS = 3
+# The QC is shown about when the next proposal comes: too late for the victim to tell its leader.
+SHOWN_ABOUT_US = 1000
 
 
 class HiddenQc(Strategy):
@@ -32,6 +35,7 @@ class HiddenQc(Strategy):
         self._proposal: Proposal | None = None
         self._crowd: tuple[int, ...] = ()
         self._qc: QC | None = None
+        self._show_us: int | None = None
         self._shown = self._gave_up = False
 
     # ---- what leaves
@@ -39,17 +43,23 @@ class HiddenQc(Strategy):
     def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
         if isinstance(message, Proposal) and message.block.header.proposer == self.index:
             return self._proposing(to, message)
-        if isinstance(message, Timeout) and message.high_qc.block_id in self.forger.hidden:
-            entry_tc = lowest_entry(self.forger, message.view)
-            if entry_tc is None or entry_tc.high_qc.block_id in self.forger.hidden:
-                return ()
-            return ((to, self.forger.timeout(self.index, message.view, entry_tc.high_qc, entry_tc)),)
+        if isinstance(message, Timeout) and self._is_secret(message.high_qc):
+            return self._denial(to, message)
         return () if self._tells(to, message) else ((to, message),)
+
+    def _is_secret(self, qc: QC) -> bool:
+        return qc.block_id in self.forger.hidden and qc.phase >= self.forger.hidden[qc.block_id]
+
+    def _denial(self, to: int, timeout: Timeout) -> Iterable[Outgoing]:
+        entry_tc = lowest_entry(self.forger, timeout.view)
+        if entry_tc is None or self._is_secret(entry_tc.high_qc):
+            return ()
+        return ((to, self.forger.timeout(self.index, timeout.view, entry_tc.high_qc, entry_tc)),)
 
     def _tells(self, to: int, message: Message) -> bool:
         """Would this message give the secret away, or help a branch below it?"""
         if isinstance(message, NewView):
-            return message.high_qc.block_id in self.forger.hidden
+            return self._is_secret(message.high_qc)
         if not isinstance(message, Vote) or to in self.forger.signers:
             return False
         if message.block_id in self.forger.hidden:
@@ -61,12 +71,12 @@ class HiddenQc(Strategy):
     def _proposing(self, to: int, message: Proposal) -> Iterable[Outgoing]:
         if self._proposal is None or self._proposal.block.header.view != message.block.header.view:
             revenge = self._revenge(message)
-            if revenge is not None:
-                self._forget()
+            self._forget()
+            if revenge is None:
+                self._hide(message)
+            else:
                 self.forger.saw(revenge)
                 self._proposal, self._crowd = revenge, self.others
-            else:
-                self._hide(message)
         return ((to, self._proposal),) if self._proposal is not None and to in self._crowd else ()
 
     def _revenge(self, message: Proposal) -> Proposal | None:
@@ -77,21 +87,26 @@ class HiddenQc(Strategy):
         return self.forger.proposal(self.index, view, self._qc, (), entry_tc)
 
     def _hide(self, proposal: Proposal) -> None:
-        self._forget()
+        """Shows it to just enough; the next leader is the last one that we ask."""
         next_leader = self.leader(proposal.block.header.view + 1)
         order = sorted(self.some(self.honest, len(self.honest)), key=lambda i: (i == next_leader, self.chance.random()))
         quorum = self.world.validators.is_quorum
         enough = next((k for k in range(len(order)) if quorum((*self.forger.signers, *order[:k]))), len(order))
         self._proposal, self._crowd = proposal, (*order[:enough], *self.forger.signers)
-        self.forger.hidden[proposal.block.id] = proposal.block.header.view
+        self.forger.hidden[proposal.block.id] = self._phase
 
     def _forget(self) -> None:
         if self._proposal is not None:
             self.forger.hidden.pop(self._proposal.block.id, None)
-        self._proposal, self._qc, self._crowd = None, None, ()
+        self._proposal, self._qc, self._crowd, self._show_us = None, None, (), None
         self._shown = self._gave_up = False
 
     # ---- what comes out of nothing
+
+    @property
+    def _phase(self) -> Phase:
+        """The one whose QC locks, or is the only one."""
+        return PHASES[self.world.context.mode][-2:][0]
 
     def acting(self) -> Iterable[Outgoing]:
         proposal = self._proposal
@@ -107,20 +122,29 @@ class HiddenQc(Strategy):
         return (*self._give_up(proposal, view), *self._show(view))
 
     def _slot(self, proposal: Proposal) -> Slot | None:
-        block, phase = proposal.block, PHASES[self.world.context.mode][0]
+        block, phase = proposal.block, self._phase
         commit_id = self.commit_id(block, phase)
         return None if commit_id is None else (block.header.view, phase, block.id, commit_id)
 
     def _give_up(self, proposal: Proposal, view: int) -> Iterator[Outgoing]:
         """Our timeout of the view, as of somebody who never saw the QC, as soon as anybody honest gives up."""
-        if self._gave_up or not any(i in self.honest for i in self.forger.timeouts.get(view, {})):
+        if self._gave_up or not any(i not in self.forger.signers for i in self.forger.timeouts.get(view, {})):
             return
         self._gave_up = True
         timeout = self.forger.timeout(self.index, view, proposal.block.header.justify, proposal.entry_tc)
         yield from self.to_all(timeout)
 
     def _show(self, view: int) -> Iterator[Outgoing]:
-        if self._qc is None or self._shown or not any(tc.view >= view for tc in self.forger.tcs.values()):
+        """To one who does not lead the next view, just before that view's proposal comes."""
+        if self._qc is None or self._shown or not self._gave_up or self.forger.tc(view) is None:
+            return
+        now_us = self.world.now_us
+        if self._show_us is None:
+            wait_us = self.view_us // LEADER_WAIT_DIVISOR if self.world.rules.leader_waits else SHOWN_ABOUT_US
+            delay_us = max(wait_us + self.chance.randrange(-SHOWN_ABOUT_US, SHOWN_ABOUT_US), 0)
+            self._show_us = now_us + delay_us
+            self.wake(delay_us)
+        if now_us < self._show_us:
             return
         self._shown = True
-        yield self.chance.choice(self.honest), NewView(self._qc, None)
+        yield self.chance.choice([i for i in self.honest if i != self.leader(view + 1)]), NewView(self._qc, None)

@@ -32,15 +32,16 @@ if TYPE_CHECKING:
     from hotstuff.simulator.node import SimNode
     from hotstuff.simulator.world import World
 
-# A life that lasts so many views, and how long the node is away after it.
-LIFE_VIEWS = 24
-AWAY_US = 20_000
+# The first life lasts so many views at least, each later one half as many again: it has more and more to catch up with.
+# The node is away for less than a network delay.
+LIFE_VIEWS = 8
+AWAY_US = 200
 
 
 class SelectiveDelivery(Strategy):
-    """Speaks to some only: just so many that a quorum can form, one, or others in each view."""
+    """Speaks (or proposes) to some only: just so many that a quorum can form, one, or others in each view."""
 
-    MODES = ("quorum", "one", "changing")
+    MODES = ("quorum", "proposals", "one", "changing")
 
     def attach(self, world: World, node: SimNode, forger: Forger) -> None:
         super().attach(world, node, forger)
@@ -55,7 +56,7 @@ class SelectiveDelivery(Strategy):
             return
         quorum = self.world.validators.is_quorum
         enough = next((k for k in range(len(order)) if quorum((*self.forger.signers, *order[:k]))), len(order))
-        self._reached = tuple(order[: enough if self.mode == "quorum" else self.chance.randrange(len(order) + 1)])
+        self._reached = tuple(order[: self.chance.randrange(len(order) + 1) if self.mode == "changing" else enough])
 
     def entering(self, view: int) -> Iterable[Outgoing]:
         if self.mode == "changing":
@@ -63,7 +64,8 @@ class SelectiveDelivery(Strategy):
         return ()
 
     def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
-        return ((to, message),) if to in self._reached or to in self.forger.signers else ()
+        free = self.mode == "proposals" and not isinstance(message, Proposal)
+        return ((to, message),) if free or to in self._reached or to in self.forger.signers else ()
 
 
 class Impersonator(Strategy):
@@ -90,22 +92,27 @@ class Impersonator(Strategy):
 
 
 class Amnesia(Strategy):
-    """Dies again and again, comes back from an empty or an old disk and goes on as if nothing had happened."""
+    """Dies right after a proposal, comes back at once from an empty or an old disk and goes on from there."""
 
     MODES = ("empty", "old")
 
     def __init__(self, chance: random.Random, mode: str = "") -> None:
         super().__init__(chance, mode)
-        self._entered = 0
+        self._views, self._life_views = 0, LIFE_VIEWS
         self._old: Disk | None = None
 
     def entering(self, view: int) -> Iterable[Outgoing]:
-        self._entered += 1
-        if self._entered % LIFE_VIEWS == LIFE_VIEWS // 2:
+        """A backup of the disk before anything is signed in this view, now and then."""
+        self._views += 1
+        if self._views >= self._life_views and self.leader(view) == self.index:
             self._old = copied(self.node.disk)
-        if self._entered % LIFE_VIEWS == 0:
-            self.world.schedule(self.world.now_us, self._die)
         return ()
+
+    def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
+        if isinstance(message, Proposal) and self._views >= self._life_views:
+            self._views, self._life_views = 0, self._life_views * 3 // 2
+            self.world.schedule(self.world.now_us, self._die)
+        return ((to, message),)
 
     def _die(self) -> None:
         self.node.crash(flush=False)
@@ -119,14 +126,14 @@ class Amnesia(Strategy):
 
 
 def copied(disk: Disk) -> Disk:
-    """A disk that does not change with `disk`: what is durable now."""
-    shallow = copy.copy(disk)
+    """A disk that does not change with `disk`, with what waits to be written."""
+    found = copy.copy(disk)
     for field in dataclasses.fields(Disk):
         value = getattr(disk, field.name)
         if isinstance(value, (dict, list)):
-            setattr(shallow, field.name, value.copy())
-    shallow.lose_waiting()
-    return shallow
+            setattr(found, field.name, value.copy())
+    found.write()
+    return found
 
 
 class LyingSyncServer(Strategy):

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hotstuff.consensus.pacemaker import Pacemaker
 from hotstuff.simulator.byzantine import Outgoing, Strategy
 from hotstuff.simulator.forger import Forger
 from hotstuff.types.block import BatchRef
@@ -121,15 +120,10 @@ class Late(Strategy):
 
     def hold(self, percent: int, to: int, message: Message) -> None:
         """Send it when that much of the view's timer, if it started now, has run."""
+        delay_us = self.view_us * percent // 100
         if len(self._held) < MAX_HELD:
-            self._held.append((self.world.now_us + self.view_us * percent // 100, (to, message)))
-
-    @property
-    def view_us(self) -> int:
-        """How long an honest replica waits in this view, failed views before it counted in."""
-        replica = self.node.replica
-        pacemaker = Pacemaker(self.world.timing.view_timeout_ms * 1000, self.world.rules.commit_depth, self.view)
-        return pacemaker.timeout_us(0 if replica is None else replica.tree.root.view)
+            self._held.append((self.world.now_us + delay_us, (to, message)))
+            self.wake(delay_us)
 
     def acting(self) -> Iterable[Outgoing]:
         now_us = self.world.now_us
