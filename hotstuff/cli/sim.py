@@ -24,8 +24,8 @@ replicas, all from one seed, while checkers watch every step. The same options a
 "safety": anything goes until the end, and no invariant may break. "liveness": after a while the network becomes good
 for a quorum of honest replicas, and each of them must commit something new within a bound."""
 
-EPILOG = """--control runs each Byzantine validator twice, once in each half of a network, and enough of them that both halves
-commit: the run must fork and evidence must name the culprits, or else the simulator itself is broken.
+EPILOG = """--control runs each Byzantine validator twice, once in each half of a network, and enough of them that both
+halves commit: the run must fork and evidence must name the culprits, or else the simulator itself is broken.
 
 --trace, --shrink and --picture need --seed. With --resume, finished seeds are recorded in DIR and not run again; a
 directory belongs to one campaign. --minutes holds for each protocol.
@@ -187,8 +187,7 @@ def _show_failures(campaign: Campaign, summary: Summary) -> None:
     from hotstuff.cli.sim_options import command
 
     for failure in summary.failures[:VIOLATIONS_SHOWN]:
-        at_s = failure.at_us / 1_000_000
-        print(f"violation: seed {failure.seed}: {failure.invariant} at {at_s:g} s: {failure.text}", file=sys.stderr)
+        print(f"violation: seed {failure.seed}: {failure}", file=sys.stderr)
         print(f"           {command(campaign, failure.seed)} --shrink", file=sys.stderr)
     more = len(summary.failures) - VIOLATIONS_SHOWN
     if more > 0:
@@ -236,20 +235,21 @@ def _run_one(options: argparse.Namespace, campaign: Campaign) -> Summary:
     result = run(case, [*([timeline] if options.trace else []), *([recorder] if options.picture else [])])
     for line in timeline.lines:
         print(line)
-    violation = next(iter(result.violations), None)
-    if options.picture:
-        title = f"{campaign.protocol}, {campaign.nodes} validators, seed {campaign.first}"
-        options.picture.write_text(draw(recorder, title, violation))
-    print(f"{command(campaign, campaign.first)}: {violation or 'no violation'}")
-    figures = f"{result.commits:,} commits, {result.views:,} views, {result.crashes:,} crashes"
-    print(f"{figures}, {result.simulated_s:g} s simulated, trace {result.trace_hash[:16]}")
     summary = Summary(wall_s=result.wall_s)
     summary.add(result)
+    violated = " and ".join(map(str, summary.failures))
+    if options.picture:
+        title = f"{campaign.protocol}, {campaign.nodes} validators, seed {campaign.first}"
+        options.picture.write_text(draw(recorder, title, violated))
+    print(f"{command(campaign, campaign.first)}: {violated or 'no violation'}")
+    figures = f"{result.commits:,} commits, {result.views:,} views, {result.crashes:,} crashes"
+    print(f"{figures}, {result.simulated_s:g} s simulated, trace {result.trace_hash[:16]}")
     return summary
 
 
 def _shrunk(case: Case) -> Case:
     """The case reduced, and shown."""
+    from hotstuff.simulator.journal import Failure
     from hotstuff.simulator.shrink import Shrinker
     from hotstuff.simulator.timeline import describe
 
@@ -259,7 +259,8 @@ def _shrunk(case: Case) -> Case:
         print("no violation, so there is nothing to take away")
         return case
     least = found.case
-    print(f"{found.violation}\nfrom {_size(case, 0)}\nto   {_size(least, found.runs)}\n")
+    print(f"{Failure.of(least.setup.seed, found.violation)}")
+    print(f"from {_size(case, 0)}\nto   {_size(least, found.runs)}\n")
     parameters = least.plan.parameters
     print(
         f"delay {parameters.delay_us} us, {parameters.spread_us} more on some links, jitter {parameters.jitter_us} us"

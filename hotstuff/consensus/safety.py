@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hotstuff.consensus.rules import Rules
 from hotstuff.crypto.bls import SecretKey
@@ -59,7 +60,7 @@ class SafetyRecord:
         genesis = QC.genesis(context)
         return cls(context.epoch, 0, 0, 0, genesis, genesis, passive=passive)
 
-    @property
+    @cached_property
     def current_view(self) -> int:
         """The view to act in: one above the highest certificate, QC *or* TC (the QC alone may be below it)."""
         return max(self.high_qc.leads_to, self.high_tc.view + 1 if self.high_tc else 0)

@@ -109,6 +109,7 @@ class Mempool:
         self._missing_in_view: tuple[int, tuple[int, ...]] = (0, ())
         self._slow_until: dict[int, int] = {}
         self._queue: deque[Block] = deque()
+        self._queue_changed = False
         self._may_ack = self._may_author = False
         for ref in held:
             self._lanes[ref.author].hold(ref)
@@ -195,6 +196,7 @@ class Mempool:
         lane.hold(ref)
         lane.ack(self._index, ref)
         self._wanted.pop(ref, None)
+        self._queue_changed = True  # there is room to ask for more
         if ref.author == self._index:
             self._effects.append(SpreadBatch(ref, tuple(self._everyone)))
             if self._resend_us is None:
@@ -357,6 +359,7 @@ class Mempool:
     def committed(self, blocks: tuple[Block, ...], now_us: int) -> None:
         """Ordered for good; executed as soon as every body is here, strictly in order."""
         self._queue.extend(blocks)
+        self._queue_changed = True
         self._deliver()
         self._fetch(now_us)
 
@@ -399,16 +402,17 @@ class Mempool:
 
     def _fetch(self, now_us: int) -> None:
         """Send the requests that are due; bodies of committed blocks come before anything newer."""
-        for block in islice(self._queue, MAX_WANTED):
-            if len(self._wanted) >= MAX_WANTED:
-                break
-            self._want((ref for ref in block.payload if not self._held(ref)), now_us, committed=True)
+        if self._queue_changed:
+            self._queue_changed = False
+            for block in islice(self._queue, MAX_WANTED):
+                self._want((ref for ref in block.payload if not self._held(ref)), now_us, committed=True)
         due: dict[int, list[BatchRef]] = {}
         for ref, wanted in list(self._wanted.items()):
             lane = self._lanes[ref.author]
             given_up = not wanted.committed and wanted.asked >= 2 * len(wanted.sources)
             if ref.seq <= lane.executed or lane.holds(ref) or given_up:
                 del self._wanted[ref]
+                self._queue_changed = True
             elif wanted.retry_us <= now_us:
                 peer = wanted.sources[wanted.asked % len(wanted.sources)]
                 wanted.asked, wanted.retry_us = wanted.asked + 1, now_us + self._config.fetch_retry_ms * 1000

@@ -6,12 +6,13 @@ import fcntl
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hotstuff.errors import ConfigError
+from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.world import Result
 
 # Seeds of one line in the journal. An unfinished chunk is run again as a whole.
@@ -26,6 +27,14 @@ class Failure:
     invariant: str
     text: str
     at_us: int
+
+    @classmethod
+    def of(cls, seed: int, violation: Violation) -> Failure:
+        """A violation of that seed."""
+        return cls(seed, violation.invariant, violation.text, violation.at_us)
+
+    def __str__(self) -> str:
+        return f"{self.invariant} at {self.at_us / 1_000_000:.6f} s: {self.text}"
 
 
 @dataclass
@@ -43,7 +52,7 @@ class Summary:
 
     def add(self, result: Result) -> None:
         """One more seed; its wall time is not the campaign's."""
-        failures = [Failure(result.seed, v.invariant, v.text, v.at_us) for v in result.violations]
+        failures = [Failure.of(result.seed, violation) for violation in result.violations]
         figures = (result.commits, result.views, result.crashes, result.simulated_s)
         self.merge(Summary(1, failures, *figures, coverage=result.coverage))
 
@@ -58,9 +67,13 @@ class Summary:
         self.wall_s += other.wall_s
         self.coverage.update(other.coverage)
 
+    def encode(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {**vars(self), "failures": [vars(failure) for failure in self.failures]}
+
     @classmethod
-    def parse(cls, stored: Mapping[str, Any]) -> Summary:
-        """Inverse of `dataclasses.asdict`, through JSON."""
+    def decode(cls, stored: Mapping[str, Any]) -> Summary:
+        """Inverse of `encode`."""
         failures = [Failure(**failure) for failure in stored["failures"]]
         return cls(**{**stored, "failures": failures, "coverage": Counter(stored["coverage"])})
 
@@ -117,7 +130,7 @@ class Journal:
         for line in whole.splitlines():
             stored = json.loads(line)
             self._chunks.add(stored.pop("chunk"))
-            self.done.merge(Summary.parse(stored))
+            self.done.merge(Summary.decode(stored))
         self._file.seek(len((whole + newline).encode()))
         self._file.truncate()
 
@@ -141,7 +154,7 @@ class Journal:
         chunk.add(result)
         chunk.wall_s += wall_s
         if chunk.seeds == min(CHUNK_SEEDS, self._last + 1 - self._first - number * CHUNK_SEEDS):
-            self._file.write(json.dumps({"chunk": number, **asdict(chunk)}) + "\n")
+            self._file.write(json.dumps({"chunk": number, **chunk.encode()}) + "\n")
             self._file.flush()
             self._chunks.add(number)
             del self._open[number]

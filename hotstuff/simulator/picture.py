@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hotstuff.consensus import effects as fx
 from hotstuff.simulator.checkers.ledger import certificates
-from hotstuff.simulator.observer import Observer, Violation
+from hotstuff.simulator.observer import Observer
 from hotstuff.types.block import Block, Header
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.hashing import PHASES, Mode, Phase
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from hotstuff.simulator.node import SimNode
     from hotstuff.simulator.world import World
 
-# Views in a picture: the last ones, and those back to the first fork.
+# Views in a picture: the last ones; after a fork, as many from there and fewer at the end.
 VIEWS = 16
+LAST_VIEWS = 4
 # Validators that get a mark of their own; of more, only the number is told.
 MARKS_MAX = 21
 
@@ -85,13 +86,13 @@ class Tree:
     locked: dict[bytes, list[int]] = field(default_factory=dict)
     main: dict[bytes, None] = field(default_factory=dict)
     lanes: dict[bytes, int] = field(default_factory=dict)
-    first: int = 0
-    last: int = 0
+    columns: dict[int, int] = field(default_factory=dict)
+    """Of each view that is shown. A column that is left out stands for the views left out there."""
 
     @property
     def shown(self) -> list[Header]:
         """Blocks in the columns that are drawn, by view."""
-        return sorted((h for h in self.blocks.values() if h.view >= self.first), key=lambda header: header.view)
+        return sorted((h for h in self.blocks.values() if h.view in self.columns), key=lambda header: header.view)
 
     def path(self, block_id: bytes) -> Iterator[bytes]:
         """A block and what it extends, as far as it is known."""
@@ -114,13 +115,19 @@ def tree_of(record: Recorder) -> Tree:
         if safety.locked_qc.view:
             tree.locked.setdefault(safety.locked_qc.block_id, []).append(node.index)
     tree.forked = {block_id: None for ids in at.values() if len(ids) > 1 for block_id in ids}
-    views = [h.view for h in tree.blocks.values()]
-    tree.last = max([*views, *record.failed], default=1)
-    forks = [tree.blocks[block_id].view for block_id in tree.forked]
-    tree.first = max(1, min([tree.last - VIEWS + 1, *(view - 2 for view in forks)]))
+    tree.columns = _columns(tree, max([*(h.view for h in tree.blocks.values()), *record.failed], default=1))
     tree.main = dict.fromkeys(tree.path(_tip(tree, record)))
     tree.lanes = _lanes(tree)
     return tree
+
+
+def _columns(tree: Tree, last: int) -> dict[int, int]:
+    forks = [tree.blocks[block_id].view for block_id in tree.forked]
+    first = max(1, min([last - VIEWS + 1, *(view - 2 for view in forks)]))
+    if last - first < VIEWS + LAST_VIEWS:
+        return {view: view - first for view in range(first, last + 1)}
+    views = (*range(first, first + VIEWS), None, *range(last - LAST_VIEWS + 1, last + 1))
+    return {view: column for column, view in enumerate(views) if view is not None}
 
 
 def _tip(tree: Tree, record: Recorder) -> bytes:
@@ -167,7 +174,7 @@ SANS, MONO = "DejaVu Sans, Helvetica, Arial, sans-serif", "DejaVu Sans Mono, Men
 class Picture:
     """One drawing; `text()` is the file."""
 
-    def __init__(self, record: Recorder, title: str, violation: Violation | None) -> None:
+    def __init__(self, record: Recorder, title: str, violated: str) -> None:
         assert record.world is not None
         self._record = record
         self._world = record.world
@@ -179,13 +186,13 @@ class Picture:
         self._box = 46 + len(self._phases) * self._rows * 17 + 18
         self._lane = self._box + 38
         lanes = max(self._tree.lanes.values(), default=0) + 1
-        columns = self._tree.last - self._tree.first + 1
-        self._width = max(2 * MARGIN + columns * COLUMN, 860)
-        told = wrap(str(violation), self._width // 8) if violation is not None else ["no violation"]
+        columns = max(self._tree.columns.values()) + 1
+        self._width = max(2 * MARGIN + columns * COLUMN, 980)
+        told = wrap(violated or "no violation", self._width // 8)
         self._top = MARGIN + 24 + 18 * len(told) + HEAD
         self._height = self._top + lanes * self._lane + 52
         self._parts: list[str] = []
-        self._heading(title, told, RED if violation is not None else GREEN)
+        self._heading(title, told, RED if violated else GREEN)
         self._columns()
         for header in self._tree.shown:
             self._edge(header)
@@ -212,7 +219,7 @@ class Picture:
         self._parts.append(f'<path d="{points}" fill="none" stroke="{LINE}" {more}/>')
 
     def _x(self, view: int) -> float:
-        return MARGIN + (view - self._tree.first) * COLUMN + (COLUMN - BOX) / 2
+        return MARGIN + self._tree.columns[view] * COLUMN + (COLUMN - BOX) / 2
 
     def _y(self, lane: int) -> float:
         return self._top + lane * self._lane
@@ -226,9 +233,13 @@ class Picture:
 
     def _columns(self) -> None:
         bottom = self._height - 44
-        for view in range(self._tree.first, self._tree.last + 1):
-            x = MARGIN + (view - self._tree.first) * COLUMN
-            if (view - self._tree.first) % 2 == 0:
+        last_column = -1
+        for view, column in self._tree.columns.items():
+            x = MARGIN + column * COLUMN
+            if column > last_column + 1:
+                self._say(x - COLUMN / 2, self._top + 26, "\u2026", size=22, colour=FAINT, more='text-anchor="middle"')
+            last_column = column
+            if column % 2 == 0:
                 self._rect(x, self._top - HEAD + 10, COLUMN, bottom - self._top + HEAD - 10, "#f6f8fa")
             leader = self._world.leaders.leader(view)
             byzantine = leader in self._world.byzantine
@@ -247,9 +258,12 @@ class Picture:
     def _edge(self, header: Header) -> None:
         lane, parent = self._tree.lanes[header.id], self._tree.blocks.get(header.parent_id)
         to_x, to_y = self._x(header.view), self._y(lane) + 22
-        hidden = parent is None or parent.view < self._tree.first
-        from_x = MARGIN if parent is None or hidden else self._x(parent.view) + BOX
-        from_y = to_y if parent is None or hidden else self._y(self._tree.lanes[parent.id]) + 22
+        if parent is None or parent.view not in self._tree.columns:
+            earlier = [view for view in self._tree.columns if parent is not None and view < parent.view]
+            from_x = self._x(max(earlier)) + BOX + COLUMN if earlier else MARGIN
+            from_y = to_y
+        else:
+            from_x, from_y = self._x(parent.view) + BOX, self._y(self._tree.lanes[parent.id]) + 22
         consecutive = header.justify.view + 1 == header.view
         style = 'stroke-width="1.8"' + ("" if consecutive else ' stroke-dasharray="6 4"')
         turn = from_x + (COLUMN - BOX) / 2
@@ -316,6 +330,8 @@ class Picture:
             x = self._sample(x, y, "forked", "committed, and another block elsewhere")
         self._parts.append(f'<circle cx="{x + 8:g}" cy="{y - 4}" r="7" fill="{INK}"/>')
         told = "has voted (red: Byzantine); an empty circle has not.  Dashed line: views in between have failed"
+        if len(self._phases) > 1:
+            told += ".  Rows: " + ", ".join(phase.name.lower() for phase in self._phases)
         self._say(x + 20, y, told, size=11)
 
     def _sample(self, x: float, y: float, state: str, told: str) -> float:
@@ -331,6 +347,6 @@ def _listed(validators: Sequence[int]) -> str:
     return " ".join(map(str, found)) if len(found) <= 7 else f"{len(found)} validators"
 
 
-def draw(record: Recorder, title: str, violation: Violation | None = None) -> str:
-    """The SVG of a record after its run."""
-    return Picture(record, title, violation).text()
+def draw(record: Recorder, title: str, violated: str = "") -> str:
+    """The SVG of a record after its run; `violated`: what, if anything."""
+    return Picture(record, title, violated).text()

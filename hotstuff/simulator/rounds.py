@@ -192,7 +192,7 @@ class Execution:
     """A scenario as far as it has been carried out. Raises `Violation` as soon as safety does not hold."""
 
     def __init__(self, arena: Arena, *, record: bool = False) -> None:
-        """`record` keeps every message, for evidence."""
+        """`record` keeps what the honest send and receive, for evidence."""
         self.arena = arena
         self.turns = Turns(arena.nodes, arena.views)
         self.now_us = 0
@@ -205,7 +205,7 @@ class Execution:
         self.late: list[Letter] = []
         self.chain: list[bytes] = []
         self.votes: dict[tuple[int, int], dict[tuple[bytes, bytes], set[int]]] = {}
-        self.messages: list[Letter] | None = [] if record else None
+        self.messages: list[Message] | None = [] if record else None
         total = arena.nodes + arena.twins
         self.instances = [Instance(i, i % arena.nodes, honest=arena.twins <= i < arena.nodes) for i in range(total)]
         self.copies = [[i for i in self.instances if i.index == index] for index in range(arena.nodes)]
@@ -398,15 +398,18 @@ class Execution:
         elif isinstance(message, Proposal):
             header = message.block.header
             self.names.setdefault(header.id, header.view << 32 | sender.origin)
+        self._record(sender, message)
         view = _view_of(message)
         for copy in [sender] if index == sender.index else self.copies[index]:
             letter = Letter(sender.number, copy.number, view, message)
-            if self.messages is not None:
-                self.messages.append(letter)
             if view > self.view:
                 self.held.append(letter)
             else:
                 self._route(letter)
+
+    def _record(self, instance: Instance, message: Message) -> None:
+        if self.messages is not None and instance.honest:
+            self.messages.append(message)
 
     def _route(self, letter: Letter) -> None:
         (self.queue if self._hears(letter.to, letter.sender) else self.crossing).append(letter)
@@ -431,6 +434,7 @@ class Execution:
         for item in _items(message):
             self.arena.verify(item)
             instance.desk.trust(item)
+        self._record(instance, message)
         sender = self.instances[letter.sender].index
         if isinstance(message, ChainRequest):
             self._post(instance, sender, instance.page(message.from_height))

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import pytest
+from cluster import Cluster
+from test_schedules import ACTIONS, act
 
 from hotstuff.consensus.audit import audit
+from hotstuff.consensus.contradictions import Contradictions
 from hotstuff.consensus.effects import Share
 from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.safety import Safety, SafetyRecord
@@ -26,7 +29,8 @@ from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.encoding import ZERO_HASH
 from hotstuff.types.evidence import Evidence, EvidenceKind
 from hotstuff.types.hashing import Context, Mode, Phase
-from hotstuff.types.messages import Timeout, Vote
+from hotstuff.types.messages import BatchMessage, Message, NewView, Proposal, Timeout, Vote
+from hotstuff.types.statements import SignedBatch
 
 VIEWS = 14
 SEEDS = 40
@@ -312,6 +316,46 @@ def test_the_kinds_that_the_argument_names_are_enough(mode: Mode, in_turn: bool)
     assert forks >= SEEDS // 4
     if in_turn:
         assert alone[EvidenceKind.DOUBLE_VOTE] < forks / 2, "double votes alone would have been enough"
+
+
+class Listener(Cluster):
+    """Hears every message that any replica sends in any of its lives."""
+
+    heard: Heard
+    batches: Contradictions
+
+    def send(self, sender: int, to: int, message: Message) -> None:
+        super().send(sender, to, message)
+        if isinstance(message, Proposal):
+            self.heard.headers.append(message.block.header)
+            self.heard.tcs += () if message.entry_tc is None else (message.entry_tc,)
+        elif isinstance(message, Vote):
+            self.heard.votes.append(message)
+        elif isinstance(message, Timeout):
+            self.heard.timeouts.append(message)
+            self.heard.qcs.append(message.high_qc)
+        elif isinstance(message, NewView):
+            self.heard.qcs.append(message.high_qc)
+            self.heard.tcs += () if message.high_tc is None else (message.high_tc,)
+        elif isinstance(message, BatchMessage):
+            assert self.batches.batch(SignedBatch.of(message.batch), verified=True) == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_real_replicas_that_crash_and_lose_messages_never_contradict_themselves(mode: Mode) -> None:
+    votes = timeouts = 0
+    for seed in range(4):
+        chance = random.Random(f"{seed}/{int(mode)}")
+        Listener.heard, Listener.batches = Heard(), Contradictions(mode)
+        cluster = Listener(chance.choice([4, 5]), fast=True, mode=mode)
+        cluster.keep_lazy = False
+        for _ in range(150):
+            act(cluster, chance.choice(ACTIONS), chance.randrange(2**16))
+        heard = cluster.heard
+        assert audit(mode, heard.headers, heard.qcs, heard.tcs, votes=heard.votes, timeouts=heard.timeouts) == []
+        assert [report for _, report in cluster.reports if report.name == "evidence"] == []
+        votes, timeouts = votes + len(heard.votes), timeouts + len(heard.timeouts)
+    assert votes > 300 and timeouts > 100, "nothing happened"
 
 
 def test_nothing_is_said_twice() -> None:

@@ -197,14 +197,15 @@ def test_the_genesis_certificate_accuses_nobody() -> None:
 def test_shares_are_checked_before_certificates() -> None:
     """A share may be garbage from anybody, and there may be many: it must not cost the check of a certificate, too."""
     f = forge()
-    evidence = DoubleVote.of(replace(f.vote(LIAR, 9, HIGH), signature=bytes(96)), f.qc(9, LOW))
     asked: list[QC | TC] = []
 
     def check(item: QC | TC) -> bool:
         asked.append(item)
         return True
 
-    assert not proof.verify(evidence, f.context, f.validators, check, STAND_IN)
+    for share, certified in ((LOW, HIGH), (HIGH, LOW)):
+        evidence = DoubleVote.of(replace(f.vote(LIAR, 9, share), signature=bytes(96)), f.qc(9, certified))
+        assert not proof.verify(evidence, f.context, f.validators, check, STAND_IN)
     assert asked == []
 
 

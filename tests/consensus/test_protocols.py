@@ -313,3 +313,16 @@ def test_a_hidden_lock_costs_jolteon_nothing_and_hotstuff2_its_wait() -> None:
         tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[0][1]))
         world.propose(world.forge.block(5, chain[0][1], 2, tc=tc), tc)
         assert (5 in [view for view, _ in world.votes()]) is expected, rules
+
+
+def test_basic_takes_no_later_phase_of_a_timed_out_view_that_goes_on() -> None:
+    """f+1 of seven have given up on view 1, and so have we; there is no TC, so only our own timeout closes it."""
+    world = Alone(7, mode=Mode.BASIC)
+    block = world.forge.block(1, world.forge.genesis, 1)
+    world.propose(block)
+    for peer in (2, 3, 4):
+        world.hear(peer, world.forge.timeout(peer, 1, world.forge.genesis))
+    assert world.sent(Timeout) != []
+    world.hear(1, NewView(world.forge.qc(1, block.id, phase=Phase.PREPARE), None))
+    assert world.replica.view == 1
+    assert basic_votes(world) == []

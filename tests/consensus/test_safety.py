@@ -277,3 +277,62 @@ def test_a_timeout_reports_the_certificate_of_its_own_view() -> None:
     timeout = safety.timeout()
     assert timeout is not None
     assert (timeout.view, timeout.high_qc, timeout.prev_tc) == (5, qc, None)
+
+
+# ---- each rule by name: one that is no longer in its table is missed here --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rule", ["view_is_current", "phase_not_voted", "view_not_timed_out", "lock_allows", "not_passive"]
+)
+def test_a_vote_is_refused_by_each_rule_alone(rule: str) -> None:
+    safety, header = ALONE[rule](World())
+    assert safety.vote(header, None, ZERO_HASH) is None
+
+
+@pytest.mark.parametrize(
+    "rule", ["view_is_current", "phase_not_voted", "view_not_timed_out", "certificate_is_kept", "not_passive"]
+)
+def test_a_later_vote_is_refused_by_each_rule_alone(rule: str) -> None:
+    safety, qc = LATER_ALONE[rule](Phase.COMMIT)
+    assert safety.later_vote(qc, ZERO_HASH) is None
+
+
+@pytest.mark.parametrize("rule", ["view_is_current", "view_not_proposed", "view_not_timed_out", "not_passive"])
+def test_a_proposal_is_refused_by_each_rule_alone(rule: str) -> None:
+    safety, header = ALONE[rule](World())
+    assert safety.propose(header) is None
+
+
+def test_a_view_is_proposed_in_once() -> None:
+    world = World()
+    safety = world.safety()
+    assert safety.propose(world.header()) is not None
+    assert safety.record.proposed_view == 5
+    assert safety.propose(world.header(justify=3)) is None
+
+
+def test_no_later_vote_in_a_view_entered_by_a_tc_without_the_certificate_in_the_record() -> None:
+    """The view is current, by the TC of the view before; only the certificate itself is missing."""
+    world = World(Mode.BASIC)
+    tc = world.forge.tc(4, dict.fromkeys(range(3), world.qc[3]))
+    safety = world.safety(high_qc=world.qc[3], high_tc=tc)
+    assert safety.record.current_view == 5
+    prepared = world.forge.qc(5, b"b" * 32, phase=Phase.PREPARE)
+    assert safety.later_vote(prepared, ZERO_HASH) is None
+    safety.learn(high_qc=prepared)
+    assert safety.later_vote(prepared, ZERO_HASH) is not None
+
+
+def test_a_timeout_is_the_same_bytes_again_when_a_higher_qc_is_known() -> None:
+    world = World()
+    tc = world.forge.tc(5, dict.fromkeys(range(3), world.qc[3]))
+    safety = world.safety(high_qc=world.qc[3], high_tc=tc)
+    first = safety.timeout()
+    safety.learn(high_qc=world.qc[4])
+    assert safety.timeout() is first
+
+
+def test_the_phase_of_the_last_vote_outlives_a_crash() -> None:
+    record = replace(World(Mode.BASIC).record, voted_view=5, voted_phase=Phase.PRECOMMIT)
+    assert SafetyRecord.decode(record.encode()) == record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from hotstuff.consensus import effects as fx
@@ -24,8 +24,10 @@ from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC
 from hotstuff.types.messages import Message
 
-# Short views and much to order: a second holds many attacks.
-PARAMETERS = Parameters(view_timeout_ms=40, spread_ms=4, fetch_retry_ms=5, client_us=4000)
+# Short views and much to order: half a second holds many attacks.
+PARAMETERS = Parameters(delay_us=1200, spread_us=600, view_timeout_ms=40, spread_ms=6, fetch_retry_ms=8, client_us=6000)
+# As between machines in one room: messages overtake what is done about them.
+NEAR = replace(PARAMETERS, delay_us=300, spread_us=300)
 SECOND = 1_000_000
 
 M = TypeVar("M")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -153,8 +154,8 @@ def test_crash_points_lie_before_and_after_writes_and_between_sends() -> None:
         marks = Marks()
         world_with(Action(50_000, "crash", 1, argument=point), observers=[marks], duration_us=80_000).run()
         logs.append(tuple(marks.log))
-    assert all(shorter == longer[: len(shorter)] for shorter, longer in zip(logs, logs[1:], strict=False))
-    ends = Counter((log[-1:], longer[len(log) :]) for log, longer in zip(logs, logs[1:], strict=False))
+    assert all(shorter == longer[: len(shorter)] for shorter, longer in pairwise(logs))
+    ends = Counter((log[-1:], longer[len(log) :]) for log, longer in pairwise(logs))
     assert any(more == ("write",) for _, more in ends), "before a write"
     assert any(more == ("send",) for _, more in ends), "between two sends"
 

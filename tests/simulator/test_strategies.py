@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from attack import PARAMETERS, Attack, attack, strategy
+from attack import NEAR, PARAMETERS, Attack, attack, strategy
 
 from hotstuff.consensus.effects import Share
 from hotstuff.consensus.validity import proves_entry
@@ -60,17 +60,17 @@ def verifies(run: Attack, share: Vote | Timeout) -> bool:
 
 @pytest.mark.parametrize(("name", "mode"), EVERY_MODE)
 def test_honest_replicas_keep_committing_equal_chains(name: str, mode: str) -> None:
-    run = alone(name, mode, seconds=0.6)
+    run = alone(name, mode, seconds=0.5)
     run.assert_harmless()
-    assert run.result.commits >= 10
+    assert run.result.commits >= 5
 
 
 @pytest.mark.parametrize("protocol", [Mode.BASIC, Mode.HOTSTUFF2, Mode.JOLTEON])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_protocol_is_harmed(name: str, protocol: Mode) -> None:
-    run = alone(name, protocol=protocol, seconds=0.6, wire=True)
+    run = alone(name, protocol=protocol, seconds=0.3, wire=True)
     run.assert_harmless()
-    assert run.result.commits >= 10
+    assert run.result.commits >= 5
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -141,13 +141,17 @@ def test_jolteon_leaves_a_stale_leader_nothing() -> None:
 @pytest.mark.parametrize(("mode", "percent"), [("70", 60), ("85", 75), ("95", 85)])
 def test_a_slow_leader_proposes_late(mode: str, percent: int) -> None:
     run = alone("slow-leader", mode, seconds=0.6)
-    late = [lie.at_us - entered_us(run, lie.message.block) for lie in run.seen.lies if isinstance(lie.message, Proposal)]
+    late = [
+        lie.at_us - entered_us(run, lie.message.block) for lie in run.seen.lies if isinstance(lie.message, Proposal)
+    ]
     assert late and min(late) >= PARAMETERS.view_timeout_ms * 10 * percent
 
 
 def entered_us(run: Attack, block: Block) -> int:
     """When the proposal of the view before was sent: a little before anybody could be in this one."""
-    views = {word.message.block.header.view: word.at_us for word in run.seen.words if isinstance(word.message, Proposal)}
+    views = {
+        word.message.block.header.view: word.at_us for word in run.seen.words if isinstance(word.message, Proposal)
+    }
     return views.get(block.header.view - 1, 0)
 
 
@@ -175,7 +179,7 @@ def test_a_double_voter_signs_two_votes_of_one_view_and_phase(protocol: Mode) ->
 
 
 def test_a_double_voter_votes_in_views_it_gave_up() -> None:
-    run = attack({1: [strategy("double-voter")], 2: [strategy("slow-leader", "95")]}, nodes=7, seconds=1)
+    run = attack({1: [strategy("double-voter")], 2: [strategy("timer-doubling")]}, nodes=7, seconds=0.8)
     given_up: set[int] = set()
     broken = 0
     for lie in run.seen.lies:
@@ -252,7 +256,9 @@ def test_half_of_a_cancelling_pair_is_struck() -> None:
 @pytest.mark.parametrize("mode", STRATEGIES["malformed-bitmaps"].MODES)
 def test_malformed_bitmaps_with_genuine_signatures_are_refused(mode: str) -> None:
     run = attack({1: [strategy("silent-leader"), strategy("malformed-bitmaps", mode)]}, nodes=5, seconds=0.6)
-    genuine = {qc.signature: qc for qc in run.forger.qcs.values()} | {tc.signature: tc for tc in run.forger.tcs.values()}
+    genuine = {qc.signature: qc for qc in run.forger.qcs.values()} | {
+        tc.signature: tc for tc in run.forger.tcs.values()
+    }
     shown = [c for _, message in run.lies(NewView) for c in (message.high_qc, message.high_tc) if c is not None]
     malformed = [c for c in shown if c != genuine.get(c.signature, c) and same_view(c, genuine[c.signature])]
     assert malformed and not any(run.world.verifier.check(c) for c in malformed)
@@ -299,7 +305,7 @@ def leader_of(run: Attack, view: int) -> int:
 def test_claims_of_high_views_move_nobody() -> None:
     run = alone("view-inflater", seconds=0.5)
     claims = [m.high_qc for kind in (NewView, RecoveryResponse, Timeout) for _, m in run.lies(kind)]
-    assert any(qc.view >= 2**62 for qc in claims) and any(qc.view == run.result.views for qc in claims)
+    assert any(qc.view >= 2**62 for qc in claims) and any(qc.view <= run.result.views for qc in claims)
     assert run.struck("with an invalid signature")
     assert run.result.views < 1000
 
@@ -399,13 +405,15 @@ def test_an_impersonator_is_blamed_and_nobody_else() -> None:
     run = alone("impersonator", seconds=0.5)
     claimed = {vote.signer for _, vote in run.lies(Vote)} | {p.block.header.proposer for _, p in run.lies(Proposal)}
     assert claimed == {0, 1, 2, 3}
-    assert run.struck("another signer") and run.struck("proposer is not the leader") and run.struck("not from its leader")
+    assert (
+        run.struck("another signer") and run.struck("proposer is not the leader") and run.struck("not from its leader")
+    )
     assert {peer for peer, _ in run.seen.strikes} == {1}
 
 
 @pytest.mark.parametrize("mode", STRATEGIES["amnesia"].MODES)
 def test_amnesia_contradicts_its_former_life(mode: str) -> None:
-    run = alone("amnesia", mode, seconds=1.5)
+    run = alone("amnesia", mode, seconds=1, parameters=NEAR)
     assert run.world.coverage["amnesia"] > 1
     said: dict[tuple[str, int], set[bytes]] = defaultdict(set)
     for lie in run.seen.lies:
@@ -458,7 +466,7 @@ def test_a_lying_server_of_pages_does_not_stop_catching_up(seed: int) -> None:
         world.schedule(10_000, world.nodes[2].crash)
         world.schedule(1_800_000, world.nodes[2].start)
 
-    quick = replace(PARAMETERS, view_timeout_ms=10, spread_ms=2)
+    quick = replace(NEAR, view_timeout_ms=10, spread_ms=2)
     lies = {0: [strategy("lying-sync-server", seed=seed)]}
     run = attack(lies, seconds=2.2, before=fall_behind, seed=seed, parameters=quick)
     assert run.lies(ChainResponse)
@@ -521,7 +529,7 @@ def test_a_hidden_qc_locks_a_replica_that_hotstuff2_then_waits_for_in_vain() -> 
 @pytest.mark.parametrize("protocol", list(Mode))
 def test_two_colluding_nodes_propose_on_the_hidden_qc_later(protocol: Mode) -> None:
     pair = {i: [strategy("hidden-qc", "fork", seed=i)] for i in (1, 2)}
-    run = attack(pair, nodes=7, seconds=2, protocol=protocol)
+    run = attack(pair, nodes=7, seconds=1, protocol=protocol)
     run.assert_harmless()
 
 

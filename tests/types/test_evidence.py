@@ -145,6 +145,11 @@ FLAWS: dict[str, tuple[Evidence, Mode, str]] = {
         "no lock follows",
     ),
     "a header of another block": (replace(CHAINED_LOCK, header=PARENT), CHAINED, "another one"),
+    "a header of another protocol": (
+        LockViolation(BASIC_LOCK.voted, (), vote(21, FORK.id, phase=Phase.PREPARE), FORK),
+        BASIC,
+        "a header of another protocol",
+    ),
     "an earlier vote": (
         LockViolation(replace(COMMIT_LOCK.voted, view=22), (), COMMIT_LOCK.later, FORK),
         CHAINED,
