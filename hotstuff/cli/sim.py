@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from hotstuff.cli.main import EXIT_FAILED, EXIT_OK, PROTOCOLS
+from hotstuff.cli.output import ProgressLine, summary_block, write_json
+from hotstuff.cli.sim_twins import add_twins
 
 if TYPE_CHECKING:
     from hotstuff.simulator.campaign import Campaign, Means, Progress
-    from hotstuff.simulator.journal import Summary
     from hotstuff.simulator.simulate import Case
+    from hotstuff.simulator.summary import Summary
 
 DESCRIPTION = """Runs the core that ships in virtual time: delays, losses, partitions, crashes, bad clocks and Byzantine
 replicas, all from one seed, while checkers watch every step. The same options and seed give the same run.
@@ -33,8 +34,6 @@ directory belongs to one campaign. --minutes holds for each protocol.
 exit status: 0 all seeds done and no violation (--control: and at least one fork); 1 a violation (--control: a fork
 without enough evidence, or no fork at all), or Ctrl-C came first; 2 a mistake in the arguments"""
 
-# Between lines of progress where standard error is not a terminal.
-PLAIN_PROGRESS_S = 30.0
 VIOLATIONS_SHOWN = 20
 
 
@@ -70,6 +69,8 @@ def add_sim(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add("--shrink", action="store_true", help="take away from a failing run what the failure does not need")
     add("--picture", type=Path, metavar="FILE.svg", help="draw the block tree as it is at the end")
     sim.set_defaults(run=run_sim)
+    subjects = sim.add_subparsers(dest="subject", metavar="[twins]")
+    add_twins(subjects)
 
 
 def run_sim(options: argparse.Namespace) -> int:
@@ -105,19 +106,6 @@ def _good(campaign: Campaign, summary: Summary) -> bool:
     return not summary.failures and (not campaign.control or summary.coverage["fork"] > 0)
 
 
-def write_json(where: str | None, content: Any) -> None:
-    """To a file, to standard output (-), or nowhere."""
-    if where is None:
-        return
-    import orjson
-
-    encoded = orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
-    if where == "-":
-        print(encoded)
-    else:
-        Path(where).write_text(encoded + "\n")
-
-
 # ---- many seeds -----------------------------------------------------------------------------------------------------
 
 
@@ -150,39 +138,6 @@ def _span(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
 
 
-class ProgressLine:
-    """A live line on standard error; where that is not a terminal, a plain one every now and then."""
-
-    def __enter__(self) -> ProgressLine:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(stderr=True)
-        self._terminal = console.is_terminal
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
-        self._plain_s = time.monotonic()
-        if self._terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._terminal:
-            self._live.stop()
-
-    def update(self, what: str, parts: list[tuple[str, str]]) -> None:
-        """Show one moment: what is done, and pieces of text with their styles."""
-        from rich.text import Text
-
-        line = Text(f"{what:<17}", style="bold")
-        for text, style in parts:
-            line.append(text, style=style)
-        if self._terminal:
-            self._live.update(line)
-        elif time.monotonic() - self._plain_s >= PLAIN_PROGRESS_S:
-            self._plain_s = time.monotonic()
-            print(line.plain, file=sys.stderr, flush=True)
-
-
 def _show_failures(campaign: Campaign, summary: Summary) -> None:
     from hotstuff.cli.sim_options import command
 
@@ -213,9 +168,7 @@ def told(report: Mapping[str, Any], *, interrupted: bool) -> str:
     ]
     seen = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report["coverage"].items())
     rows += [("" if i else "seen", line) for i, line in enumerate(wrap(seen, 56))]
-    lines = [f"  {name:<14}{value}" if value != "" else f" {name}".rstrip() for name, value in rows]
-    line = "-" * 72
-    return "\n".join([line, " SUMMARY", line, *lines, line])
+    return summary_block(rows)
 
 
 # ---- one seed -------------------------------------------------------------------------------------------------------
@@ -223,9 +176,9 @@ def told(report: Mapping[str, Any], *, interrupted: bool) -> str:
 
 def _run_one(options: argparse.Namespace, campaign: Campaign) -> Summary:
     from hotstuff.cli.sim_options import command
-    from hotstuff.simulator.journal import Summary
     from hotstuff.simulator.picture import Recorder, draw
     from hotstuff.simulator.simulate import run
+    from hotstuff.simulator.summary import Summary
     from hotstuff.simulator.timeline import Timeline
 
     case = campaign.case(campaign.first)
@@ -249,8 +202,8 @@ def _run_one(options: argparse.Namespace, campaign: Campaign) -> Summary:
 
 def _shrunk(case: Case) -> Case:
     """The case reduced, and shown."""
-    from hotstuff.simulator.journal import Failure
     from hotstuff.simulator.shrink import Shrinker
+    from hotstuff.simulator.summary import Failure
     from hotstuff.simulator.timeline import describe
 
     with ProgressLine() as line:

@@ -17,6 +17,13 @@ NODES_MAX = 256
 JOBS_MAX = 1024
 SEED_MAX = 2**62
 DEFAULT_LAST = 99
+VIEWS_MAX = 64
+# Options of `hotstuff sim` without a meaning for twins, and their defaults.
+ALIEN_TO_TWINS = {
+    **dict.fromkeys(("byzantine", "seeds", "minutes", "powers", "sticky", "strategy", "picture")),
+    **dict.fromkeys(("control", "trace", "shrink"), False),
+    **{"mode": "safety", "signatures": "stand-in", "duration": 2.0},
+}
 
 
 def protocols_of(options: argparse.Namespace) -> tuple[str, ...]:
@@ -28,7 +35,7 @@ def campaigns_of(options: argparse.Namespace) -> list[Campaign]:
     """A campaign for each protocol; raises `ConfigError`."""
     check_common(options)
     _check_one(options)
-    within("--duration", options.duration, 0.1, 86_400)
+    within("--duration", options.duration, 0.01, 86_400)
     if options.minutes is not None:
         within("--minutes", options.minutes, 0.001, 1_000_000)
     if options.sticky is not None:
@@ -135,14 +142,33 @@ def _seeds(options: argparse.Namespace) -> tuple[int, int]:
     return ends
 
 
+def check_twins(options: argparse.Namespace) -> None:
+    """What `hotstuff sim twins` is asked for."""
+    check_common(options)
+    for name, usual in ALIEN_TO_TWINS.items():
+        if getattr(options, name) != usual:
+            raise ConfigError(f"--{name}", getattr(options, name), "not together with twins")
+    within("--twins", options.twins, 0, options.nodes)
+    within("--views", options.views, 1, VIEWS_MAX)
+    if options.sample is not None:
+        within("--sample", options.sample, 1, SEED_MAX)
+    elif (options.nodes - options.twins) % 2 == 0:
+        raise ConfigError("--sample", "not given", "a number, if as many as an even number of validators are no twins")
+
+
 def means_of(options: argparse.Namespace, campaign: Campaign) -> Means:
-    """How it is run. With several protocols, each has a directory of its own below that of `--resume`."""
+    """How it is run."""
+    return Means(jobs=options.jobs, minutes=options.minutes, resume=resume_of(options, campaign.protocol))
+
+
+def resume_of(options: argparse.Namespace, protocol: str) -> Path | None:
+    """With several protocols, each has a directory of its own below that of `--resume`."""
     resume: Path | None = options.resume
-    if resume is not None and options.protocol == "all":
-        if (resume / "campaign.json").exists():
-            raise ConfigError("--resume", str(resume), "a directory for all protocols; this is that of one")
-        resume = resume / campaign.protocol
-    return Means(jobs=options.jobs, minutes=options.minutes, resume=resume)
+    if resume is None or options.protocol != "all":
+        return resume
+    if (resume / "run.json").exists():
+        raise ConfigError("--resume", str(resume), "a directory for all protocols; this is that of one")
+    return resume / protocol
 
 
 def command(campaign: Campaign, seed: int) -> str:

@@ -149,7 +149,7 @@ class Contradictions:
         if abandoned is None:
             abandoned = self._abandoned[gave_up.view] = _Abandoned()
             insort(self._timeout_views, gave_up.view)
-        if isinstance(gave_up, TC) and gave_up in abandoned.tcs:
+        if _was_heard(abandoned, gave_up):
             return []
         lowest = _lowest_report(gave_up)
         found: list[Evidence] = []
@@ -270,6 +270,14 @@ def _is_known(ballot: _Ballot, voted: Voted) -> bool:
     """Has everybody in it been heard to say this before? A certificate counts for more than shares."""
     before = ballot.qc_voters if isinstance(voted, QC) else ballot.qc_voters | ballot.share_voters
     return voters(voted) & ~before == 0
+
+
+def _was_heard(abandoned: _Abandoned, gave_up: GaveUp) -> bool:
+    """Has it been compared with everything before? Timeouts are sent again and again."""
+    if isinstance(gave_up, TC):
+        return gave_up in abandoned.tcs
+    before = abandoned.shares.get(gave_up.signer)
+    return before is not None and before.high_qc_view == gave_up.high_qc_view
 
 
 def _lowest_report(gave_up: GaveUp) -> int:

@@ -229,6 +229,7 @@ class Replica:
         certificates = _certificates_of(header.justify, proposal.entry_tc)
         if not self._desk.ready(peer, proposal, [*certificates, proposal]):
             return
+        self._witness.header(header)
         self._process_qc(header.justify)
         if proposal.entry_tc is not None:
             self._process_tc(proposal.entry_tc)
@@ -457,7 +458,7 @@ class Replica:
         """Check a block against its parent; a certified block passes, because an honest quorum checked it."""
         header = block.header
         included = self._payload.extend(parent.included, block.payload)
-        fits = header.height == parent.height + 1 and header.view > parent.view
+        fits = header.height == parent.height + 1 and header.view > parent.view == header.justify.view
         if included is None or not fits:
             self.effects.append(Strike(header.proposer, "block that does not fit its parent"))
             return False

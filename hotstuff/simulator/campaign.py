@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hotstuff import __version__
-from hotstuff.simulator.journal import Journal, Summary
+from hotstuff.simulator.ledger import Ledger
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.scheme import Signatures, members, validator_set
 from hotstuff.simulator.setup import SECOND_US, Setup
 from hotstuff.simulator.simulate import Case, case_of, run, split_case
+from hotstuff.simulator.summary import Summary
 from hotstuff.simulator.workers import Lost, Workers
 from hotstuff.simulator.world import Result
 from hotstuff.types.hashing import Mode
 
+# Seeds of one line in a resume directory.
+CHUNK_SEEDS = 20
 # Wall time that one seed may take before it counts as hung; hundreds of times the usual.
 LIMIT_S = 600.0
 # One seed in so many sends every message through its encoding.
@@ -163,25 +166,55 @@ class Progress:
 def run_campaign(
     campaign: Campaign, means: Means = Means(), show: Callable[[Progress], None] = lambda _: None
 ) -> tuple[Summary, bool]:
-    """Runs all seeds that are not done yet. Returns what came of all, and False if Ctrl-C has ended it early."""
-    if means.resume is None:
-        return _Session(campaign, means, show, None).run()
-    identity = {"version": __version__, **asdict(campaign)}
-    with Journal(means.resume, identity, campaign.first, campaign.last) as journal:
-        return _Session(campaign, means, show, journal).run()
+    """Runs all seeds that are not done yet. Returns what came of all, and False if Ctrl-C has ended it early.
+
+    With `means.resume`, raises `ConfigError` if that directory is of another campaign.
+    """
+    described = {"version": __version__, **asdict(campaign), "powers": list(campaign.powers)}
+    with Ledger(means.resume, described) as ledger:
+        return _Session(campaign, means, show, _Chunks(campaign, ledger)).run()
+
+
+class _Chunks:
+    """What is done already. Seeds of an unfinished chunk are run again."""
+
+    def __init__(self, campaign: Campaign, ledger: Ledger) -> None:
+        self._campaign = campaign
+        self._ledger = ledger
+        self._open: dict[int, Summary] = {}
+        self._done = {chunk: Summary.decode(stored) for chunk, stored in ledger.load("seeds").items()}
+
+    def summary(self) -> Summary:
+        """All of it."""
+        total = Summary()
+        for chunk in self._done.values():
+            total.merge(chunk)
+        return total
+
+    def has(self, seed: int) -> bool:
+        return self._chunk(seed) in self._done
+
+    def _chunk(self, seed: int) -> int:
+        return (seed - self._campaign.first) // CHUNK_SEEDS
+
+    def add(self, result: Result, wall_s: float) -> None:
+        """One more seed, and how much of the campaign's time it took."""
+        number = self._chunk(result.seed)
+        chunk = self._open.setdefault(number, Summary())
+        chunk.add(result)
+        chunk.wall_s += wall_s
+        if chunk.seeds == min(CHUNK_SEEDS, self._campaign.last + 1 - self._campaign.first - number * CHUNK_SEEDS):
+            self._done[number] = self._open.pop(number)
+            self._ledger.add("seeds", number, chunk.encode())
 
 
 class _Session:
-    def __init__(
-        self, campaign: Campaign, means: Means, show: Callable[[Progress], None], journal: Journal | None
-    ) -> None:
+    def __init__(self, campaign: Campaign, means: Means, show: Callable[[Progress], None], chunks: _Chunks) -> None:
         self._campaign = campaign
         self._means = means
         self._show = show
-        self._journal = journal
-        self._summary = Summary()
-        if journal is not None:
-            self._summary.merge(journal.done)
+        self._chunks = chunks
+        self._summary = chunks.summary()
         self._before_s = self._summary.wall_s
         self._started_s = self._last_s = time.monotonic()
         self._seeds = 0
@@ -202,13 +235,12 @@ class _Session:
         for seed in range(self._campaign.first, self._campaign.last + 1):
             if time.monotonic() >= end_s:
                 return
-            if self._journal is None or not self._journal.has(seed):
+            if not self._chunks.has(seed):
                 yield seed
 
     def _done(self, result: Result) -> None:
         now_s = time.monotonic()
-        if self._journal is not None:
-            self._journal.add(result, now_s - self._last_s)
+        self._chunks.add(result, now_s - self._last_s)
         self._last_s = now_s
         self._summary.add(result)
         self._seeds += 1

@@ -83,7 +83,7 @@ def _network(setup: Setup, chance: random.Random) -> Parameters:
     spread_us = delay_us * chance.choice((0, 1, 4))
     jitter_us = delay_us // chance.choice((10, 4, 1))
     disk_us = chance.choice((50, 200, 1000, 5000))
-    hop_us = delay_us + spread_us + jitter_us + disk_us
+    hop_us = delay_us + spread_us + jitter_us + disk_us + 200
     least = 4 if setup.mode == "safety" else 12
     hops = chance.choice((least, 12, 20, 60))
     longest_us = max(least * hop_us, setup.duration_us // 20)  # or no view would ever time out
@@ -99,6 +99,7 @@ def _network(setup: Setup, chance: random.Random) -> Parameters:
         disk_us=disk_us,
         body_us=disk_us * chance.choice((1, 2, 10)),
         check_us=chance.choice((20, 300, 1500)),
+        wake_us=chance.choice((0, 20, 200, delay_us // 2)),
         client_us=chance.choice((1, 3, 10)) * max(hop_us, 4_000),
         view_timeout_ms=view_timeout_ms,
         spread_ms=max(1, view_timeout_ms // chance.choice((8, 20, 40))),

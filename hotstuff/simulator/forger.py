@@ -38,6 +38,7 @@ REMEMBERED_VIEWS = 64
 REMEMBERED_BLOCKS = 1024
 REMEMBERED_CERTIFICATES = 256
 REMEMBERED_REFS = 256
+REMEMBERED_SECRETS = 16
 
 CLIENT = b"byzantine-client"
 
@@ -81,6 +82,10 @@ class Forger:
         self.timeouts: dict[int, dict[int, Timeout]] = {}
         self.hidden: dict[bytes, Phase] = {}
         """Blocks whose certificates the coalition keeps to itself, from this phase on."""
+        self.secrets: Memory[bytes, QC] = Memory(REMEMBERED_SECRETS)
+        """Their certificates, also after they have come out."""
+        self.heads: dict[int, QC] = {}
+        """The highest certificate that each side of a divided network was shown."""
         self._validators = world.validators
         self._verifier = world.verifier
         self._members = dict(sorted(members.items()))

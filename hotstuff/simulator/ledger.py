@@ -1,7 +1,7 @@
 """A directory that remembers the finished parts of a long computation, so that it can be interrupted.
 
-    run.json        what is computed; parts of something else are refused
-    <stage>.jsonl   a line for each finished part: its number and its result
+run.json        what is computed; parts of something else are refused
+<stage>.jsonl   a line for each finished part: its number and its result
 """
 
 from __future__ import annotations

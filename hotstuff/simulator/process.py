@@ -48,7 +48,7 @@ class Process:
         self.payload: Payload | None = None
         self._inbox = Inbox()
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._writing = self._gathering = self._flushing = False
+        self._waking = self._writing = self._gathering = self._flushing = False
         self._before_tick: int | None = None
         self._deadline_us: int | None = None
         self._timer_us: int | None = None
@@ -102,12 +102,12 @@ class Process:
     def post(self, event: fx.Event) -> None:
         """One of our own events."""
         self._inbox.put(event)
-        self._turns()
+        self._wake()
 
     def receive(self, peer: int, message: Message) -> bool:
         """A peer's message; False if too much of it waits already."""
         taken = self._inbox.put_message(peer, message, 0)
-        self._turns()
+        self._wake()
         return taken
 
     def hear(self, message: Message) -> None:
@@ -115,6 +115,21 @@ class Process:
         self._inbox.put(fx.Received(self.node.index, message))
 
     # ---- turns
+
+    def _wake(self) -> None:
+        """There is something to do: a turn soon, with whatever else arrives until then."""
+        if self._waking or self._writing:
+            return
+        wake_us = self.world.parameters.wake_us
+        if wake_us:
+            self._waking = True
+            self.later(wake_us, self._woken)
+        else:
+            self._turns()
+
+    def _woken(self) -> None:
+        self._waking = False
+        self._turns()
 
     def _turns(self) -> None:
         """Turn after turn, until nothing waits or a write is under way."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hotstuff.consensus import effects as fx
 from hotstuff.consensus.desk import Desk, item_key
@@ -33,7 +33,7 @@ from hotstuff.consensus.witness import Witness
 from hotstuff.errors import InvariantViolation
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.payload import ModelPayload
-from hotstuff.simulator.scenarios import PLAIN, Round, Turn, Variant
+from hotstuff.simulator.scenarios import PLAIN, Round, Variant
 from hotstuff.simulator.scheme import STAND_IN, members, validator_set
 from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC, TC
@@ -51,7 +51,7 @@ from hotstuff.types.messages import (
 )
 
 TIMING = Timing(view_timeout_ms=1000, spread_ms=50, fetch_retry_ms=100)
-# Longer than any timer of a replica (130 times the view timeout): what runs when a view begins is due when it is given up.
+# Longer than any timer of a replica (130 times the view timeout): all that run are due when a view is given up.
 VIEW_US = 400_000_000
 # Between two views: help may be given again, and blocks asked for again, but no timer of a view runs out.
 PAUSE_US = 110_000
@@ -249,7 +249,9 @@ class Execution:
         """Everybody leaves the view: first by what was sent for it, one message at a time, then by being told."""
         while stuck := [instance for instance in self.instances if instance.view <= self.view]:
             numbers = {instance.number for instance in stuck}
-            letter = next((x for x in self.crossing if x.to in numbers and isinstance(x.message, (Timeout, NewView))), None)
+            letter = next(
+                (x for x in self.crossing if x.to in numbers and isinstance(x.message, (Timeout, NewView))), None
+            )
             if letter is not None:
                 self.crossing.remove(letter)
             else:
@@ -265,8 +267,11 @@ class Execution:
         return Letter(ahead.number, instance.number, self.view, NewView(record.high_qc, record.high_tc))
 
     def _says_nothing(self, letter: Letter) -> bool:
-        """Certificates for the coming view that their receiver has: it will still be in that view when they arrive, since
-        they arrive before any vote. Not so if they can be late, or if it may restart, or waits to hear from everybody."""
+        """Certificates for the coming view that their receiver has already.
+
+        It will still be in that view when they arrive, since they arrive before any vote. They do count if they can be
+        late, if the receiver may restart, or if it waits to hear from everybody.
+        """
         replica, message = self.instances[letter.to].replica, letter.message
         if replica is None or self.arena.variant.late or self.arena.variant.restarts:
             return False
@@ -280,9 +285,8 @@ class Execution:
         """A leader may have to wait for what others know before it proposes. It has heard what it can."""
         for instance in self.instances:
             replica = instance.replica
-            from_us = replica and replica._pacemaker.propose_from_us
-            if from_us is not None:
-                self.now_us = max(self.now_us, from_us)
+            if replica is not None and replica._pacemaker.propose_from_us is not None:
+                self.now_us = max(self.now_us, replica._pacemaker.propose_from_us)
                 self._step(instance, fx.Tick())
         self._settle()
 
@@ -304,10 +308,13 @@ class Execution:
         def done(instance: Instance) -> bool:
             return len(instance.executed) >= blocks and instance.executed[-blocks].header.view > start
 
-        while not all(done(instance) for instance in honest):
-            if max(instance.view for instance in honest) > start + max_views or not self._pass():
-                return None
-        return max(instance.executed[-1].header.view for instance in honest) - start
+        for _ in range(MAX_DELIVERIES):
+            reached = max(instance.view for instance in honest) - start
+            if all(done(instance) for instance in honest):
+                return reached
+            if reached > max_views or not self._pass():
+                break
+        return None
 
     def _pass(self) -> bool:
         """One delivery; if there is none, time passes until a timer is due."""
@@ -347,7 +354,7 @@ class Execution:
             effects = replica.step(event, self.now_us)
         except InvariantViolation as error:
             if instance.honest:
-                raise Violation("I1", f"replica {instance.index} has stopped: {error}", self.now_us) from error
+                raise Violation("halt", f"replica {instance.index} has stopped: {error}", self.now_us) from error
             instance.replica = None
             return
         for effect in effects:
@@ -442,7 +449,7 @@ class Execution:
             self._step(instance, fx.Received(sender, message))
 
     def _count(self, sender: Instance, vote: Vote) -> None:
-        """At most one block of a view and phase can be certified by honest votes and everything the twins might sign."""
+        """At most one block of a view and phase can be certified by honest votes and all that twins might sign."""
         if not sender.honest or not self.arena.tolerable:
             return
         slot = self.votes.setdefault((vote.view, vote.phase), {})
@@ -479,7 +486,7 @@ def _items(message: Message) -> Iterable[Checkable]:
             yield certificate
 
 
-_EFFECTS: dict[type, Callable[[Execution, Instance, object], None]] = {
+_EFFECTS: dict[type, Callable[[Execution, Instance, Any], None]] = {
     fx.Send: Execution._send,
     fx.Broadcast: Execution._broadcast,
     fx.Check: Execution._check,

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import permutations, product
-from math import factorial, gcd
+from itertools import accumulate, permutations, product
+from math import factorial
 from typing import NamedTuple
 
 
@@ -80,10 +82,13 @@ class Shape(NamedTuple):
     twins: tuple[Pairs, ...]
 
     @property
-    def key(self) -> tuple[tuple[int, ...], tuple[tuple[int, bool], ...]]:
-        """What counting depends on: sizes, whoever is in the classes."""
-        sizes = sorted(len(members) for members in self.honest)
-        return tuple(sizes), tuple(sorted((len(pairs.members), pairs.same) for pairs in self.twins))
+    def sizes(self) -> Sizes:
+        """How large the classes are, whoever is in them."""
+        return tuple(map(len, self.honest)), tuple((len(members), same) for members, same in self.twins)
+
+
+Sizes = tuple[tuple[int, ...], tuple[tuple[int, bool], ...]]
+Choice = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 
 class Space:
@@ -98,7 +103,8 @@ class Space:
         self.views = views
         self.variant = variant
         self._completions: dict[object, int] = {}
-        self._splits: dict[Shape, list[tuple[int, Shape]]] = {}
+        self._choices = lru_cache(MAX_SIZES)(self._make_choices)
+        self._sums: OrderedDict[tuple[Sizes, int], list[int]] = OrderedDict()
 
     @cached_property
     def root(self) -> Shape:
@@ -133,13 +139,22 @@ class Space:
                 if number < below:
                     break
                 number -= below
-            for part, shape in self.splits(led):
-                below = self.completions(shape, left)
-                if number < below:
-                    break
-                number -= below
+            sums = self._cumulated(led, left)
+            at = bisect_right(sums, number)
+            number -= sums[at - 1] if at else 0
+            part, shape = self._cut(led, self._choices(led.sizes)[at])
             rounds.append(Round(turn, part))
         return tuple(rounds)
+
+    def _cumulated(self, shape: Shape, views: int) -> list[int]:
+        """For each choice of a cut, how many continuations it and the choices before it have."""
+        key = shape.sizes, views
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = list(accumulate(self.completions(cut, views) for _, cut in self.splits(shape)))
+            if len(self._sums) > MAX_SIZES:
+                self._sums.popitem(last=False)
+        return sums
 
     # ---- choices for one view
 
@@ -154,25 +169,20 @@ class Space:
 
     def splits(self, shape: Shape) -> list[tuple[int, Shape]]:
         """Cuts, one of each kind, with the shape that is left."""
-        found = self._splits.get(shape)
-        if found is None:
-            found = self._splits[shape] = list(self._make_splits(shape))
-            if len(self._splits) > MAX_SHAPES:
-                self._splits.pop(next(iter(self._splits)))
-        return found
+        return [self._cut(shape, choice) for choice in self._choices(shape.sizes)]
 
     def completions(self, shape: Shape, views: int) -> int:
         """How many kinds of continuations over so many more views there are."""
         if views == 0:
             return 1
-        key = shape.key, views
+        key = _sorted(shape.sizes), views
         if key not in self._completions:
             self._completions[key] = sum(self.cut_completions(led, views - 1) for _, led in self.turns(shape))
         return self._completions[key]
 
     def cut_completions(self, shape: Shape, views: int) -> int:
         """The same with the turn of a view chosen already and `views` more after it."""
-        key = shape.key, views, "cut"
+        key = _sorted(shape.sizes), views, "cut"
         if key not in self._completions:
             self._completions[key] = sum(self.completions(cut, views) for _, cut in self.splits(shape))
         return self._completions[key]
@@ -194,29 +204,27 @@ class Space:
             if not same:
                 yield members[0], after
 
-    def _make_splits(self, shape: Shape) -> Iterator[tuple[int, Shape]]:
+    def _make_choices(self, sizes: Sizes) -> list[Choice]:
         """Each class of k honest validators: how many of them in the first part. Each class of pairs: how many whole in
         the first, how many across, how many whole in the second."""
-        everybody = (1 << self.nodes + self.twins) - 1
-        honest_choices = [range(len(members) + 1) for members in shape.honest]
-        twin_choices = [list(_compositions(len(p.members), 3 if p.same else 4)) for p in shape.twins]
-        honest = self.nodes - self.twins
-        for firsts in product(*honest_choices):
-            if not self.variant.one_way and 2 * sum(firsts) < honest:
-                continue
-            for placements in product(*twin_choices):
-                part, after = self._cut(shape, firsts, placements)
-                if part not in (0, everybody):
-                    yield part, after
+        firsts = product(*(range(size + 1) for size in sizes[0]))
+        placements = list(product(*(_compositions(size, 3 if same else 4) for size, same in sizes[1])))
+        return [
+            (first, placement)
+            for first in firsts
+            if self.variant.one_way or 2 * sum(first) > self.nodes - self.twins
+            for placement in placements
+            if 0 < sum(first) + _in_first(placement) < self.nodes + self.twins
+        ]
 
-    def _cut(self, shape: Shape, firsts: Sequence[int], placements: Sequence[Sequence[int]]) -> tuple[int, Shape]:
+    def _cut(self, shape: Shape, choice: Choice) -> tuple[int, Shape]:
         part = 0
         honest: list[tuple[int, ...]] = []
         twins: list[Pairs] = []
-        for members, first in zip(shape.honest, firsts, strict=True):
+        for members, first in zip(shape.honest, choice[0], strict=True):
             part |= sum(1 << i for i in members[:first])
             honest += [group for group in (members[:first], members[first:]) if group]
-        for (members, same), sizes in zip(shape.twins, placements, strict=True):
+        for (members, same), sizes in zip(shape.twins, choice[1], strict=True):
             start = 0
             for size, (one, other) in zip(sizes, _PLACES[len(sizes)], strict=True):
                 group = members[start : start + size]
@@ -227,10 +235,20 @@ class Space:
         return part, Shape(tuple(honest), tuple(twins))
 
 
-# Lists of cuts that are kept. Nearly all shapes of a space over several views have classes of one.
-MAX_SHAPES = 256
+# Lists of choices that are kept, by sizes of classes. Nearly all shapes of a space have classes of one.
+MAX_SIZES = 512
 # Where the two instances of a pair are: 1 for the first part.
 _PLACES = {3: ((1, 1), (1, 0), (0, 0)), 4: ((1, 1), (1, 0), (0, 1), (0, 0))}
+
+
+def _in_first(placement: tuple[tuple[int, ...], ...]) -> int:
+    """Instances of twins in the first part."""
+    return sum(2 * sizes[0] + sum(sizes[1:-1]) for sizes in placement)
+
+
+def _sorted(sizes: Sizes) -> Sizes:
+    """What counting depends on: not even the order of classes."""
+    return tuple(sorted(sizes[0])), tuple(sorted(sizes[1]))
 
 
 def _without(members: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -285,7 +303,7 @@ def burnside(nodes: int, twins: int, views: int, variant: Variant = PLAIN) -> in
                 even = all(cycle % 2 == 0 for cycle in cycles)
                 cuts = (cuts + (2 ** len(cycles) if even else 0)) // 2
             total += size * (leaders * cuts * restarts) ** views
-    order = factorial(nodes - twins) * factorial(twins) * 2**twins
+    order: int = factorial(nodes - twins) * factorial(twins) * 2**twins
     quotient, rest = divmod(total, order)
     if rest:
         raise ArithmeticError(f"{total} is not a multiple of {order}")
@@ -350,13 +368,18 @@ def shuffled(position: int, total: int, key: str) -> int:
 
 
 def drawn(nodes: int, twins: int, views: int, variant: Variant, seed: str) -> Iterator[Scenario]:
-    """Scenarios at random, no kind twice, for any n and t: what `Space` cannot number. Ends when nothing new comes."""
+    """Scenarios at random, no kind twice, for any n and t: controls, and what `Space` cannot number. Ends when nothing
+    new comes. About half of them keep one cut between the instances of every pair, and only twins lead: where there are
+    too many of them, both parts commit."""
     check_size(nodes, twins, views)
     chance = random.Random(seed)
     seen: set[object] = set()
     in_vain = 0
     while in_vain < MAX_DRAWS_IN_VAIN:
-        scenario = tuple(_draw(nodes, twins, variant, chance) for _ in range(views))
+        split = twins > 0 and chance.random() < 0.5
+        scenario = tuple(
+            _draw_split(nodes, twins, views, chance) if split else _draw(nodes, twins, views, variant, chance)
+        )
         kind = kind_of(scenario, nodes, twins, variant)
         in_vain += 1
         if kind not in seen:
@@ -368,10 +391,19 @@ def drawn(nodes: int, twins: int, views: int, variant: Variant, seed: str) -> It
 MAX_DRAWS_IN_VAIN = 10_000
 
 
-def _draw(nodes: int, twins: int, variant: Variant, chance: random.Random) -> Round:
+def _draw(nodes: int, twins: int, views: int, variant: Variant, chance: random.Random) -> Iterator[Round]:
     restarts = [None, *range(twins), *range(nodes, nodes + twins)] if variant.restarts else [None]
-    part = chance.randrange(1, (1 << nodes + twins) - 1)
-    return Round(Turn(chance.randrange(nodes), chance.choice(restarts)), part)
+    for _ in range(views):
+        part = chance.randrange(1, (1 << nodes + twins) - 1)
+        yield Round(Turn(chance.randrange(nodes), chance.choice(restarts)), part)
+
+
+def _draw_split(nodes: int, twins: int, views: int, chance: random.Random) -> Iterator[Round]:
+    honest = chance.sample(range(twins, nodes), (nodes - twins) // 2)
+    swapped = [chance.choice((k, k + nodes)) for k in range(twins)]
+    part = sum(1 << i for i in (*honest, *swapped))
+    for _ in range(views):
+        yield Round(Turn(chance.randrange(twins)), part)
 
 
 def kind_of(scenario: Scenario, nodes: int, twins: int, variant: Variant = PLAIN) -> object:

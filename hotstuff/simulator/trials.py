@@ -1,7 +1,7 @@
 """Scenarios judged: one by one, or all of one size together.
 
 One by one: every view is carried out, then the calm after it. Together: scenarios that begin alike share what they
-begin with, and beginnings that come to the same (`snapshot.fingerprint`) go on as one, with the number of scenarios
+begin with, and beginnings that come to the same (`fingerprint`) go on as one, with the number of scenarios
 that they stand for. Either way each kind of scenario is judged and counted once.
 """
 
@@ -17,7 +17,7 @@ from hotstuff.consensus.audit import audit
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.rounds import Arena, Execution
 from hotstuff.simulator.scenarios import Round, Scenario, Shape, Space, Turn
-from hotstuff.simulator.snapshot import copy_of, fingerprint
+from hotstuff.simulator.fingerprint import copy_of, fingerprint
 from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.evidence import Evidence
@@ -25,6 +25,10 @@ from hotstuff.types.messages import BlockResponse, ChainResponse, Message, Propo
 
 # Failures that are described in full; the others are counted.
 MAX_FINDINGS = 10
+# Violations that are no danger: a view that nobody can leave, or that does not come to rest.
+LIVENESS = ("I15", "spin")
+# Violations that contradict a commit: honest chains differ, or an honest replica saw it coming and stopped.
+FORKS = ("I1", "halt")
 
 
 # ---- what comes of it -----------------------------------------------------------------------------------------------
@@ -32,7 +36,7 @@ MAX_FINDINGS = 10
 
 @dataclass
 class Finding:
-    """A scenario that went wrong, as lists of leader, restart and part. `accused`: after a fork, whom evidence names."""
+    """A scenario that went wrong (leader, restart and part of each view). `accused`: after a fork, by evidence."""
 
     scenario: list[list[Any]]
     what: str
@@ -43,10 +47,10 @@ class Finding:
 class Tally:
     """What came of so many scenarios.
 
-    `unsafe`: safety was violated. `stuck`: no commits in the calm. `leaves`: executions of a last view, fewer than
-    scenarios where some were merged; `calms`: executions of the calm. `committed`: an honest replica had committed
-    before the calm. `diverged`: honest replicas had different highest QCs then. `longest_calm`: views until all had
-    committed enough. `forks`: chains differ; `proven`: of these, those with evidence against a third of the power or
+    `unsafe`: safety was violated. `stuck`: a view does not end, or no commits in the calm. `leaves`: executions of a
+    last view, fewer than scenarios where some were merged. `committed`: an honest replica had committed before the
+    calm. `diverged`: honest replicas had different highest QCs then. `longest_calm`: views until all had committed
+    enough. `forks`: a commit was contradicted; `proven`: of these, those with evidence against a third of the power or
     more, and nobody honest.
     """
 
@@ -54,7 +58,6 @@ class Tally:
     unsafe: int = 0
     stuck: int = 0
     leaves: int = 0
-    calms: int = 0
     committed: int = 0
     diverged: int = 0
     longest_calm: int = 0
@@ -206,7 +209,6 @@ class Judge:
 
     def _calm(self, execution: Execution) -> Outcome:
         """The execution is used up."""
-        self.tally.calms += 1
         try:
             return Outcome(execution.calm(self.goal.blocks, self.goal.max_views))
         except Violation as violation:
@@ -225,14 +227,18 @@ class Judge:
 
     def _unsafe(self, scenario: Scenario, violation: Violation, weight: int) -> None:
         self.tally.scenarios += weight
+        if violation.invariant in LIVENESS:
+            self.tally.stuck += weight
+            self._describe(scenario, str(violation), None)
+            return
         self.tally.unsafe += weight
         accused = None
-        if violation.invariant == "I1":
+        if violation.invariant in FORKS:
             self.tally.forks += weight
             accused = self._accuse(scenario)
             culprits = self.arena.validators.has_honest(accused) and max(accused) < self.arena.twins
             self.tally.proven += weight * culprits
-        self._describe(scenario, f"{violation.invariant}: {violation.text}", accused)
+        self._describe(scenario, str(violation), accused)
 
     def _accuse(self, scenario: Scenario) -> list[int]:
         """The same once more, to see what there is to see."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,7 +22,7 @@ from hotstuff.errors import ConfigError
 from hotstuff.simulator.ledger import Ledger
 from hotstuff.simulator.rounds import Arena
 from hotstuff.simulator.scenarios import PLAIN, Scenario, Space, Variant, burnside, drawn, shuffled
-from hotstuff.simulator.trials import Beginning, Goal, Judge, Tally, decode_scenario, encode_scenario, merge
+from hotstuff.simulator.trials import Beginning, Goal, Judge, Tally, merge
 from hotstuff.simulator.workers import Lost, Workers
 from hotstuff.types.hashing import Mode
 
@@ -57,9 +57,14 @@ class Twins:
         return Goal(self.blocks, 2 * (self.blocks + self.nodes))
 
     @property
+    def control(self) -> bool:
+        """Are there so many twins that there must be forks?"""
+        return 3 * self.twins >= self.nodes
+
+    @property
     def numbered(self) -> bool:
-        """Can scenarios be made from their numbers?"""
-        return (self.nodes - self.twins) % 2 == 1
+        """Are the scenarios of a sample made from their numbers?"""
+        return (self.nodes - self.twins) % 2 == 1 and not self.control
 
     @cached_property
     def space(self) -> Space:
@@ -74,12 +79,14 @@ class Twins:
     @cached_property
     def scenarios(self) -> int:
         """How many are judged."""
-        return self.total if self.sample is None else min(self.sample, self.total)
+        if self.sample is None:
+            return self.total
+        return min(self.sample, self.total) if self.numbered else len(self.drawn)
 
     @cached_property
     def drawn(self) -> list[Scenario]:
         """The sample, where scenarios have no numbers."""
-        return list(islice(drawn(self.nodes, self.twins, self.views, self.variant, self._key), self.scenarios))
+        return list(islice(drawn(self.nodes, self.twins, self.views, self.variant, self._key), self.sample))
 
     @property
     def _key(self) -> str:
@@ -111,7 +118,16 @@ class Twins:
             "seed": self.seed,
             "blocks": self.goal.blocks,
             "max_views": self.goal.max_views,
+            "control": self.control,
         }
+
+
+def good(summary: Mapping[str, Any]) -> bool:
+    """Is this as it should be? No violation and nothing stuck; but a control has to fork, with evidence for each fork,
+    and must break no other invariant."""
+    if summary["control"]:
+        return bool(0 < summary["forks"] == summary["proven"] == summary["unsafe"])
+    return bool(summary["scenarios"] and not summary["unsafe"] and not summary["stuck"])
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,7 @@ def run_twins(
     if blocks is None:
         blocks = EXHAUSTIVE_BLOCKS if sample is None else SAMPLE_BLOCKS
     run = Twins(protocol, nodes, twins, views, sample, seed, variant, blocks)
-    if sample is None and not run.numbered:
+    if sample is None and (nodes - twins) % 2 == 0:
         raise ConfigError("nodes - twins", nodes - twins, "an odd number, or a sample")
     with Ledger(resume_dir, {**run.described(), "code": _code()}) as ledger:
         campaign = _Campaign(run, jobs, progress, ledger)
@@ -190,8 +206,6 @@ class _Campaign:
 
     def judge_sample(self) -> None:
         parts = -(-self._run.scenarios // PART_SCENARIOS)
-        if not self._run.numbered:
-            parts = -(-len(self._run.drawn) // PART_SCENARIOS)
         self._parts("sample", range(parts), partial(_sample, self._run), None)
 
     def _parts(
@@ -263,7 +277,9 @@ _JUDGES: dict[Twins, Judge] = {}
 def _code() -> str:
     """Results of other code are not results of this code."""
     folder = Path(hotstuff.__file__).parent
-    names = sorted(path for part in ("consensus", "crypto", "simulator", "types") for path in (folder / part).rglob("*.py"))
+    names = sorted(
+        path for part in ("consensus", "crypto", "simulator", "types") for path in (folder / part).rglob("*.py")
+    )
     hasher = hashlib.sha256()
     for path in names:
         hasher.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())

@@ -62,6 +62,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("hotstuff.cli.main", ["--help"], 0),
         ("hotstuff.cli.main", ["node", "--help"], 0),
+        ("hotstuff.cli.main", ["sim", "--help"], 0),
+        ("hotstuff.cli.main", ["sim", "twins", "--help"], 0),
         ("hotstuff.cli.main", ["inspect", "evidence", "--help"], 0),
         ("hotstuff.cli.main", ["nonsense"], 2),
         ("hotstuff.cli.bench", ["--help"], 0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cluster import Cluster
 from forge import Forge
@@ -330,3 +332,18 @@ def test_a_replica_takes_transactions_as_soon_as_it_has_caught_up() -> None:
     cluster.drop = lambda _: False
     cluster.advance(1000)
     assert replica._payload.room_bytes() > 0  # type: ignore[attr-defined]
+
+
+def test_a_page_with_a_forged_certificate_commits_nothing() -> None:
+    cluster = Cluster(fast=True)
+    chain = Forge(cluster).chain([1, 2, 3])
+    replica = cluster.replicas[0]
+    assert replica is not None
+    blocks = tuple(block for block, _ in chain)
+    forged = replace(chain[2][1], commit_id=blocks[2].id)
+    replica._sync.start_chain((1,), 0)
+    replica._sync._chain.peer = 1  # type: ignore[union-attr]
+    cluster.step(0, Received(1, ChainResponse(1, blocks, forged)))
+    cluster.settle()
+    assert replica.tree.root.height == 0
+    assert [strike.peer for _, strike in cluster.strikes] == [1]

@@ -292,3 +292,13 @@ def test_an_unknown_or_repeated_answer_is_ignored() -> None:
     assert world.collector.collected(Collected(99, bytes(96), (0, 1, 2), ())) is None
     assert world.finish(job) is not None
     assert world.finish(job) is None
+
+
+def test_too_few_shares_are_not_aggregated_however_long_they_wait() -> None:
+    world = World(5)
+    for signer in range(3):
+        world.vote(signer)
+        world.collector.add_timeout(world.forge.timeout(signer, 5, world.forge.qc(4, ID)), 5)
+    for now_us in (0, DISTRUST_PATIENCE_US, 10**9):
+        assert world.start(now_us=now_us) == []
+    assert world.collector.deadline_us() is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotstuff.consensus.leaders import MAX_SLOTS, Weighted
+from hotstuff.consensus.leaders import MAX_SLOTS, RoundRobin, Weighted
 
 POWERS = st.lists(st.integers(1, 30), min_size=1, max_size=7)
 
@@ -58,3 +58,17 @@ def test_large_powers_are_rounded_to_a_table_of_fixed_size(powers: list[int]) ->
     counts = Counter(table(powers, MAX_SLOTS))
     assert all(abs(counts[i] - power * MAX_SLOTS / sum(powers)) < 1 for i, power in enumerate(powers))
     assert table(powers, 2 * MAX_SLOTS)[MAX_SLOTS:] == table(powers, MAX_SLOTS)
+
+
+def test_turns_by_power_and_spread() -> None:
+    assert table([3, 1, 1, 1], 6) == [0, 0, 1, 2, 3, 0]
+    assert table([1, 2], 6) == [1, 0, 1, 1, 0, 1]
+
+
+def test_each_leader_has_several_views_in_a_row() -> None:
+    for leaders in (Weighted([1, 1, 1], sticky=2), RoundRobin(3, sticky=2)):
+        assert [leaders.leader(view) for view in range(8)] == [0, 0, 1, 1, 2, 2, 0, 0]
+
+
+def test_only_the_ratio_of_powers_counts() -> None:
+    assert table([10**15, 2 * 10**15], MAX_SLOTS + 9) == table([1, 2], MAX_SLOTS + 9)

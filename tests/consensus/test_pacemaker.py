@@ -99,3 +99,13 @@ def test_a_suspect_gets_the_whole_time_now_and_then_so_that_it_can_clear_itself(
     turns = [suspects.suspect(2, 4 * turn + 2) for turn in range(2 * SUSPECT_PARDON_TURNS)]
     assert turns.count(False) == 2
     assert turns[0] is turns[SUSPECT_PARDON_TURNS] is False
+
+
+def test_a_new_view_has_its_own_time() -> None:
+    pacemaker = at(1)
+    pacemaker.keep(running=True, last_commit_view=0, now_us=0)
+    pacemaker.hold_proposal(0, 0)
+    pacemaker.enter(2)
+    assert (pacemaker.view_deadline_us, pacemaker.propose_from_us) == (None, None)
+    pacemaker.keep(running=True, last_commit_view=0, now_us=500)
+    assert pacemaker.view_deadline_us == 500 + BASE

@@ -7,7 +7,7 @@ from alone import Alone
 from cluster import Cluster
 
 from hotstuff.consensus.effects import Tick
-from hotstuff.consensus.pacemaker import LEADER_WAIT_DIVISOR
+from hotstuff.consensus.pacemaker import LEADER_WAIT_DIVISOR, SUSPECT_DIVISOR
 from hotstuff.consensus.rules import HotStuff2, Jolteon
 from hotstuff.types.certificates import QC
 from hotstuff.types.hashing import PHASES, Mode, Phase
@@ -326,3 +326,31 @@ def test_basic_takes_no_later_phase_of_a_timed_out_view_that_goes_on() -> None:
     world.hear(1, NewView(world.forge.qc(1, block.id, phase=Phase.PREPARE), None))
     assert world.replica.view == 1
     assert basic_votes(world) == []
+
+
+def test_hotstuff2_hears_everybody_anew_in_each_view() -> None:
+    world = Alone(mode=Mode.HOTSTUFF2)
+    chain = world.forge.chain([1, 2])
+    for block, _ in chain:
+        world.propose(block)
+    world.cluster.submit(0)
+    world.cluster.settle()
+    for peer in (2, 3):
+        world.hear(peer, NewView(chain[1][1], None))
+    world.said.clear()
+    world.hear(1, NewView(chain[1][1], world.forge.tc(3, dict.fromkeys((1, 2, 3), chain[1][1]))))
+    assert world.replica.view == 4
+    assert world.sent(Proposal) == [], "replicas 2 and 3 have spoken in view 3 only"
+
+
+def test_hotstuff2_gives_a_suspect_the_whole_time_after_a_failed_view() -> None:
+    """The wait for locks alone may take longer than the eighth that it would have."""
+    for mode, suspected in ((Mode.JOLTEON, True), (Mode.HOTSTUFF2, False)):
+        world = Alone(mode=mode)
+        world.cluster.submit(0)
+        world.cluster.settle()
+        for view in (2, 5):
+            world.hear(1, NewView(world.forge.genesis, failed(world, view, world.forge.genesis)))  # type: ignore[arg-type]
+        assert world.replica.view == 6, "the leader of view 2 again"
+        deadline = world.replica._pacemaker.view_deadline_us
+        assert deadline == 1_000_000 // (SUSPECT_DIVISOR if suspected else 1)

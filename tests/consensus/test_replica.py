@@ -11,7 +11,7 @@ from forge import Forge, ref
 
 from hotstuff.consensus import safety as safety_module
 from hotstuff.consensus.effects import Connected, Effect, Persist, Received, Report, Send, Tick
-from hotstuff.consensus.pacemaker import REBROADCAST_MAX_US
+from hotstuff.consensus.pacemaker import GROWTH_1024, REBROADCAST_MAX_US, SUSPECT_DIVISOR
 from hotstuff.consensus.rules import Chained
 from hotstuff.errors import InvariantViolation
 from hotstuff.types.block import Block, payload_root
@@ -804,3 +804,213 @@ def test_an_hour_without_a_network_costs_no_more_than_a_moment_l11() -> None:
     cluster.submit(1)
     cluster.advance(1000)
     assert [cluster.ordered(i) for i in range(4)] == [6] * 4, "timers are short again"
+
+
+def test_a_second_proposal_of_a_view_takes_no_place() -> None:
+    world = Alone()
+    first, second = (world.forge.block(1, world.forge.genesis, 1, payload=refs) for refs in ((), (ref(),)))
+    world.propose(first)
+    world.propose(second)
+    assert world.replica.tree.get(first.id) is not None
+    assert world.replica.tree.get(second.id) is None
+
+
+def test_a_timeout_with_a_forged_tc_moves_nothing_s15() -> None:
+    world = Alone()
+    _, qc = world.forge.chain([1])[0]
+    forged = replace(world.forge.tc(8, dict.fromkeys(range(3), qc)), signature=bytes(96))
+    world.hear(1, world.forge.timeout(1, 9, qc, forged))
+    assert world.replica.view <= 2
+    assert [strike.peer for _, strike in world.cluster.strikes] == [1]
+
+
+def test_the_certificates_in_a_timeout_bring_us_to_its_view() -> None:
+    world = Alone()
+    qc = world.forge.chain([1, 2, 3])[-1][1]
+    world.hear(1, world.forge.timeout(1, 4, qc))
+    assert world.replica.view == 4
+    assert world.replica.safety.record.high_qc == qc
+
+
+def test_a_lower_qc_that_commits_more_is_used() -> None:
+    """The highest QC may be on a branch with a gap, and commit nothing."""
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[1][1]))
+    b5 = world.forge.block(5, chain[1][1], 3, tc=tc)
+    world.propose(b5, tc)
+    world.hear(1, NewView(world.forge.qc(5, b5.id), None))
+    assert world.replica.tree.root.height == 0
+    world.hear(1, NewView(chain[2][1], None))
+    assert world.replica.safety.record.high_qc.view == 5
+    assert world.replica.tree.root.id == chain[0][0].id
+
+
+def test_the_qc_in_a_tc_counts() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2])
+    world.hear(1, NewView(world.forge.genesis, world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[1][1]))))
+    assert world.replica.safety.record.high_qc == chain[1][1]
+
+
+# ---- leading
+
+
+def lead_view_4(world: Alone) -> list[QC]:
+    """Replica 0 knows everything up to QC(2) and has something to propose; the QCs of views 1 to 3."""
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.cluster.submit(0)
+    world.cluster.settle()
+    world.said.clear()
+    return [qc for _, qc in chain]
+
+
+def test_a_leader_without_the_block_of_its_highest_qc_does_not_propose() -> None:
+    world = Alone()
+    world.cluster.submit(0)
+    world.cluster.settle()
+    world.hear(1, NewView(world.forge.chain([1, 2, 3])[-1][1], None))
+    assert world.replica.view == 4
+    assert world.sent(Proposal) == []
+
+
+def test_a_leader_with_the_qc_and_the_tc_of_the_view_before_uses_the_qc() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(2, NewView(chain[1][1], world.forge.tc(3, dict.fromkeys((1, 2, 3), chain[1][1]))))
+    world.hear(3, NewView(chain[2][1], None))
+    assert world.sent(Proposal) == [], "nothing to propose"
+    world.cluster.submit(0)
+    world.cluster.settle()
+    proposals = [e.message for e in world.sent(Proposal) if isinstance(e.message, Proposal)]
+    assert {(p.block.header.view, p.block.header.justify, p.entry_tc) for p in proposals} == {(4, chain[2][1], None)}
+
+
+def test_the_leader_of_the_view_itself_waits_before_it_makes_the_qc() -> None:
+    """Replica 0 leads view 4, and replica 1 view 5: its proposal brings the QC to everybody."""
+    world = Alone()
+    for peer in (1, 2, 3):
+        world.hear(peer, world.forge.vote(peer, 4, b"b" * 32))
+    world.cluster.advance(world.cluster.timing.spread_ms - 1)
+    assert world.replica.view == 1
+    world.cluster.advance(1)
+    assert world.replica.view == 5
+
+
+def test_a_qc_that_a_proposal_carries_is_not_spread_beside_it() -> None:
+    cluster = Cluster(fast=True)
+    told: list[int] = []
+    cluster.drop = lambda e: isinstance(e.message, NewView) and (told.append(e.message.high_qc.view) or False)
+    cluster.submit(0)
+    cluster.settle()
+    assert cluster.views() == [4] * 4
+    assert set(told) == {3}
+
+
+# ---- helping
+
+
+def test_who_connects_hears_of_a_commit_that_the_highest_qc_does_not_prove() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(1, NewView(chain[2][1], None))
+    lone = world.forge.qc(9, b"x" * 32)
+    world.hear(1, NewView(lone, None))
+    world.said.clear()
+    world.cluster.step(0, Connected(2))
+    assert [e.message.high_qc for e in world.said if isinstance(e.message, NewView)] == [lone, chain[2][1]]
+
+
+@pytest.mark.parametrize("what", ["timeout", "proposal", "new view"])
+def test_a_stale_peer_is_helped_whatever_it_sends(what: str) -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4, 5])
+    world.hear(2, NewView(chain[-1][1], None))
+    world.said.clear()
+    said = {
+        "timeout": world.forge.timeout(1, 1, world.forge.genesis),
+        "proposal": world.forge.proposal(chain[0][0]),
+        "new view": NewView(world.forge.genesis, None),
+    }
+    world.hear(1, said[what])
+    assert [(e.to, e.message) for e in world.sent(NewView)] == [(1, NewView(chain[-1][1], None))]
+
+
+def test_a_link_that_comes_up_hears_our_proposal_and_our_timeout_again() -> None:
+    leading, giving_up = Alone(), Alone(7)
+    leading.hear(3, NewView(lead_view_4(leading)[2], None))
+    time_out(giving_up)
+    for world, kind in ((leading, Proposal), (giving_up, Timeout)):
+        before = world.sent(kind)[0].message
+        world.cluster.step(0, Connected(2))
+        assert [(e.to, e.message) for e in world.sent(kind)] == [(2, before)]
+
+
+# ---- timers
+
+
+def view_us(world: Alone) -> int:
+    """How long the current view may take; the test has not let any time pass."""
+    deadline = world.replica._pacemaker.view_deadline_us
+    assert deadline is not None, "no timer is running"
+    return deadline
+
+
+def test_a_timeout_is_not_repeated_with_every_message() -> None:
+    world = Alone(7)
+    time_out(world)
+    world.said.clear()
+    world.hear(1, world.forge.vote(1, 1, b"b" * 32))
+    world.hear(4, world.forge.timeout(4, 1, world.forge.genesis))
+    assert world.sent(Timeout) == []
+
+
+def test_the_view_timer_runs_while_a_block_with_transactions_is_uncommitted() -> None:
+    world = Alone()
+    block = world.forge.block(1, world.forge.genesis, 1, payload=(ref(),))
+    world.propose(block)
+    world.hear(2, NewView(world.forge.qc(1, block.id), None))
+    assert view_us(world) == 1_000_000
+
+
+def test_the_view_timer_runs_while_the_tip_is_unknown() -> None:
+    world = Alone()
+    world.hear(2, NewView(world.forge.qc(1, b"x" * 32), None))
+    assert view_us(world) == 1_000_000
+
+
+def test_lone_qcs_do_not_reset_the_backoff() -> None:
+    """An adversary can let a QC through now and then and nothing commit; timers must grow all the same."""
+    world = Alone()
+    world.hear(2, NewView(world.forge.qc(30, b"x" * 32), None))
+    assert view_us(world) == 1_000_000 * GROWTH_1024[-1] // 1024
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_a_leader_whose_view_failed_gets_less_time_until_a_block_of_it_is_certified(certified: bool) -> None:
+    world = Alone()
+    world.hear(1, NewView(world.forge.genesis, world.forge.tc(2, dict.fromkeys((1, 2, 3), world.forge.genesis))))
+    if certified:
+        world.hear(1, NewView(world.forge.qc(2, b"x" * 32), None))
+    world.hear(1, NewView(world.forge.qc(5, b"y" * 32), None))
+    assert world.replica.view == 6, "the next turn of the same leader"
+    assert view_us(world) == 1_000_000 // (1 if certified else SUSPECT_DIVISOR)
+
+
+def test_who_gives_up_on_a_view_that_we_wait_for_nothing_in_is_told_what_we_know() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(1, NewView(chain[2][1], None))
+    world.said.clear()
+    world.hear(1, world.forge.timeout(1, 4, chain[2][1]))
+    assert [(e.to, e.message) for e in world.sent(NewView)] == [(1, NewView(chain[2][1], None))]

@@ -176,3 +176,16 @@ def test_a_bad_share_is_found_and_the_rest_is_a_certificate() -> None:
     found = f.cluster.verifier.collect([f.share(vote) for vote in votes])
     assert (found.good, found.bad) == ((0, 1, 3), (2,))
     assert found.signature == f.qc(5, ID, signers=[0, 1, 3]).signature
+
+
+def test_a_qc_of_a_phase_that_the_protocol_lacks_is_refused_s18() -> None:
+    for phase in (Phase.PREPARE, Phase.PRECOMMIT, Phase.COMMIT):
+        assert not check(forge().qc(5, ID, phase=phase)), "a quorum has signed it, in a protocol that has no such vote"
+
+
+def test_a_batch_of_another_epoch_is_refused_whoever_signed_it() -> None:
+    body = native.build_frame(b"c" * 16, 1, [b"x"])
+    unsigned = Batch(2, 2, 7, bytes(NODE_SIGNATURE_BYTES), body, tuple(native.parse_body(body, 1)))
+    assert not check(
+        replace(unsigned, signature=forge().cluster.members[2].node.sign(unsigned.message(forge().context)))
+    )

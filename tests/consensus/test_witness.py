@@ -189,6 +189,21 @@ def test_a_qc_that_comes_after_the_shares_convicts_for_all_of_them() -> None:
     assert sorted(Watch().see(*seen).charges) == [(K.DOUBLE_VOTE, (1,), 1), (K.DOUBLE_VOTE, (2,), 1)]
 
 
+def test_a_qc_counts_for_more_than_the_shares_in_it() -> None:
+    """One evidence against all of them, and no share in it that might not verify."""
+    f = forge()
+    seen = [*votes(1, LOW, [0, 1, 2]), f.qc(1, LOW, signers=[0, 1, 2]), f.qc(1, HIGH, signers=[1, 2, 3])]
+    assert Watch().see(*seen).charges == [(K.DOUBLE_VOTE, (1, 2), 1)]
+
+
+def test_who_was_convicted_by_shares_is_not_charged_again_with_certificates() -> None:
+    f = forge()
+    watch = Watch().see(*(vote for i in (1, 2) for vote in (f.vote(i, 1, LOW), f.vote(i, 1, HIGH))))
+    assert watch.charges == [(K.DOUBLE_VOTE, (1,), 1), (K.DOUBLE_VOTE, (2,), 1)]
+    watch.see(f.qc(1, LOW, signers=[0, 1, 2]), f.qc(1, HIGH, signers=[1, 2, 3]))
+    assert len(watch.asked) == 2
+
+
 # ---- timeouts
 
 
@@ -239,6 +254,15 @@ def test_what_is_no_lie() -> None:
     assert Watch(view=6).see(header, vote, f.timeout(2, 6, f.genesis)).asked == [], "it did not vote"
     two = [f.timeout(LIAR, 6, qc), f.timeout(LIAR, 6, f.genesis)]
     assert Watch(view=6).see(*two).asked == [], "two reports of one view prove nothing by themselves"
+
+
+def test_a_second_timeout_of_a_view_is_looked_at_and_the_first_is_kept() -> None:
+    f = forge()
+    header, vote, lying = lie(f)
+    true = f.timeout(LIAR, 6, header.justify)
+    assert Watch(view=6).see(header, vote, true, true, lying).charges == [(K.TIMEOUT_LIE, (LIAR,), 6)]
+    assert Watch(view=6).see(true, lying, header, vote).charges == [], "one for each signer: memory is bounded"
+    assert Watch(view=6).see(lying, true, header, vote).charges == [(K.TIMEOUT_LIE, (LIAR,), 6)]
 
 
 def test_a_vote_and_a_timeout_of_one_view_are_no_evidence() -> None:
@@ -372,6 +396,25 @@ def test_garbage_does_not_hide_what_certificates_prove() -> None:
     assert (watch.charges, len(watch.refused)) == ([], 1)
     watch.see(f.qc(1, LOW, signers=[0, 1, 2]), f.qc(1, HIGH, signers=[1, 2, 3]))
     assert watch.charges == [(K.DOUBLE_VOTE, (1, 2), 1)]
+
+
+def test_garbage_under_way_does_not_hide_what_certificates_prove() -> None:
+    f = forge()
+    watch = Watch()
+    watch.answers = False
+    watch.see(f.vote(LIAR, 1, LOW), garbage(f.vote(LIAR, 1, THIRD)))
+    watch.see(f.qc(1, LOW, signers=[0, 1, 3]), f.qc(1, HIGH, signers=[0, 1, 2]))
+    watch.answers = True
+    watch.work()
+    assert (watch.charges, len(watch.refused)) == ([(K.DOUBLE_VOTE, (0, 1), 1)], 1)
+    # The same against one who is under suspicion alone.
+    watch = Watch()
+    watch.answers = False
+    watch.see(f.vote(0, 1, LOW), f.vote(0, 1, HIGH), f.vote(LIAR, 1, LOW), garbage(f.vote(LIAR, 1, THIRD)))
+    watch.see(f.qc(1, LOW, signers=[0, 1, 3]), f.qc(1, HIGH, signers=[0, 1, 2]))
+    watch.answers = True
+    watch.work()
+    assert {i for _, culprits, _ in watch.charges for i in culprits} == {0, LIAR}
 
 
 def test_who_sends_garbage_is_checked_once_in_a_while_s41() -> None:

@@ -452,10 +452,7 @@ COMMIT = (
         R + "Basic.commit_id",
         "phase is Phase.COMMIT",
         "phase is not Phase.PREPARE",
-        (
-            RULES + "test_basic_commits_its_own_block_in_the_last_phase_only",
-            PROTOCOLS + "test_basic_votes_three_times_and_the_last_vote_goes_to_the_next_leader_too",
-        ),
+        (RULES + "test_basic_commits_its_own_block_in_the_last_phase_only",),
     ),
     Mutant(
         "basic commits on a PREPARE-QC",

@@ -1,4 +1,4 @@
-"""Broken cores: what must not get past the checkers. In a module of their own, so that other processes can import it."""
+"""Broken cores, which must not get past the checkers. A module of its own, so that other processes can import it."""
 
 from __future__ import annotations
 

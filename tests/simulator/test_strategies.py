@@ -12,7 +12,7 @@ import pytest
 from attack import NEAR, PARAMETERS, Attack, attack, strategy
 
 from hotstuff.consensus.effects import Share
-from hotstuff.consensus.validity import proves_entry
+from hotstuff.consensus.validity import malformed, proves_entry, proves_view
 from hotstuff.simulator.byzantine import Strategy
 from hotstuff.simulator.strategies import STRATEGIES, described, make, mix
 from hotstuff.simulator.world import World
@@ -116,6 +116,7 @@ def test_at_most_one_of_two_blocks_is_certified() -> None:
     run = attack({1: [strategy("equivocating-leader"), strategy("double-voter")]}, seconds=1)
     blocks = {block.id: block.header.view for _, block in own_proposals(run)}
     certified = Counter(blocks[block_id] for block_id in run.seen.qcs if block_id in blocks)
+    assert max(Counter(blocks.values()).values()) == 2
     assert certified and max(certified.values()) == 1
     run.assert_harmless()
 
@@ -292,7 +293,8 @@ def test_transplanted_signatures_are_refused(mode: str) -> None:
 )
 def test_what_is_signed_for_another_context_does_not_count_here(mode: str, reason: str) -> None:
     run = alone("wrong-context", mode, seconds=0.5)
-    assert run.lies(Vote) and (run.lies(Proposal) or mode == "phase")
+    assert run.lies(Vote)
+    assert run.lies(Proposal) or mode == "phase"
     assert run.struck(reason) or mode == "phase"
     certified = made_by_honest(run)
     assert certified and not any(1 in run.world.validators.signers(qc.signers) for qc in certified)
@@ -304,7 +306,8 @@ def leader_of(run: Attack, view: int) -> int:
 
 def test_claims_of_high_views_move_nobody() -> None:
     run = alone("view-inflater", seconds=0.5)
-    claims = [m.high_qc for kind in (NewView, RecoveryResponse, Timeout) for _, m in run.lies(kind)]
+    kinds: tuple[Any, ...] = (NewView, RecoveryResponse, Timeout)
+    claims = [message.high_qc for kind in kinds for _, message in run.lies(kind)]
     assert any(qc.view >= 2**62 for qc in claims) and any(qc.view <= run.result.views for qc in claims)
     assert run.struck("with an invalid signature")
     assert run.result.views < 1000
@@ -356,7 +359,8 @@ def test_an_ack_liar_acknowledges_what_it_lacks_and_what_nobody_made() -> None:
 
 def test_a_future_flood_is_far_ahead_and_moves_nobody() -> None:
     run = alone("future-flooder", seconds=0.3)
-    for kind in (Vote, Timeout):
+    kinds: tuple[Any, ...] = (Vote, Timeout)
+    for kind in kinds:
         ahead = [message.view - run.result.views for _, message in run.lies(kind)]
         assert max(ahead) > 2**61, kind
     assert max(p.block.header.view for _, p in run.lies(Proposal)) > 2**61
@@ -469,8 +473,15 @@ def test_a_lying_server_of_pages_does_not_stop_catching_up(seed: int) -> None:
     quick = replace(NEAR, view_timeout_ms=10, spread_ms=2)
     lies = {0: [strategy("lying-sync-server", seed=seed)]}
     run = attack(lies, seconds=2.2, before=fall_behind, seed=seed, parameters=quick)
-    assert run.lies(ChainResponse)
+    assert any(not is_page(run, page) for _, page in run.lies(ChainResponse))
     run.assert_harmless()
+
+
+def is_page(run: Attack, page: ChainResponse) -> bool:
+    """Could an honest server have sent it?"""
+    chain = run.chain()[page.from_height - 1 :][: len(page.blocks)]
+    proof = page.commit_qc
+    return proof is not None and list(page.blocks) == chain and proof.commit_id == chain[-1].id
 
 
 def test_lies_of_a_server_are_of_all_kinds() -> None:
@@ -526,11 +537,38 @@ def test_a_hidden_qc_locks_a_replica_that_hotstuff2_then_waits_for_in_vain() -> 
     run.assert_harmless()
 
 
+def test_the_coalition_builds_on_a_secret_qc_when_the_rules_let_it() -> None:
+    # With less than a third of the power it takes a bad network: honest replicas spread what they know in time.
+    coalition = {i: [strategy("hidden-qc", "fork", seed=i)] for i in (1, 2, 3)}
+    run = attack(coalition, nodes=7, seconds=1, protocol=Mode.BASIC)
+    secret = [p for _, p in run.lies(Proposal) if p.block.header.justify.block_id in run.forger.secrets]
+    late = [p for p in secret if p.entry_tc is not None and p.block.header.justify.view + 1 < p.block.header.view]
+    assert late
+    for proposal in late:
+        assert malformed(proposal.block.header, run.world.context, run.world.leaders) is None
+        assert proves_view(proposal) and run.world.verifier.check(proposal)
+
+
 @pytest.mark.parametrize("protocol", list(Mode))
-def test_two_colluding_nodes_propose_on_the_hidden_qc_later(protocol: Mode) -> None:
-    pair = {i: [strategy("hidden-qc", "fork", seed=i)] for i in (1, 2)}
-    run = attack(pair, nodes=7, seconds=1, protocol=protocol)
+def test_a_split_brain_divides_the_others_and_no_half_is_a_quorum(protocol: Mode) -> None:
+    run = attack({i: [strategy("split-brain")] for i in (1, 2)}, nodes=7, seconds=0.5, protocol=protocol)
+    shown: dict[int, dict[bytes, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for to, block in own_proposals(run):
+        shown[block.header.view][block.id].add(to)
+    halves = [[len(to - {1, 2}) for to in blocks.values()] for blocks in shown.values()]
+    assert [2, 3] in halves or [3, 2] in halves
     run.assert_harmless()
+
+
+@pytest.mark.parametrize("protocol", list(Mode))
+def test_with_a_third_of_the_power_a_split_brain_forks(protocol: Mode) -> None:
+    run = attack({i: [strategy("split-brain")] for i in (1, 2, 3)}, nodes=7, seconds=0.5, protocol=protocol)
+    at_height = [{block.id for block in blocks} for blocks in zip(*executed(run), strict=False)]
+    assert any(len(blocks) == 2 for blocks in at_height), "the harness must be able to see a fork"
+
+
+def executed(run: Attack) -> list[list[Block]]:
+    return [node.disk.executed for node in run.world.honest()]
 
 
 # ---- the registry ---------------------------------------------------------------------------------------------------

@@ -112,6 +112,25 @@ def test_observers_see_everything_in_order() -> None:
     assert heights == list(range(1, len(heights) + 1)) and heights
 
 
+class Turns(Observer):
+    """Steps of one instance at one time."""
+
+    def __init__(self) -> None:
+        self.steps = Counter[tuple[int, int]]()
+
+    def stepped(self, world: World, node: SimNode, event: fx.Event, effects: Sequence[fx.Effect]) -> None:
+        self.steps[world.now_us, node.instance] += 1
+
+
+def test_events_that_arrive_close_together_share_a_turn() -> None:
+    sizes = []
+    for wake_us in (0, 1000):
+        turns = Turns()
+        World(Setup(duration_us=SECOND // 4), Plan(Parameters(wake_us=wake_us)), [turns]).run()
+        sizes.append(sum(turns.steps.values()) / len(turns.steps))
+    assert sizes[1] > 1.5 * sizes[0]
+
+
 class DurableFirst(Observer):
     """What a vote or a timeout promises is on the disk, and was announced as written, before it is sent."""
 

@@ -13,7 +13,7 @@ from hotstuff.simulator.strategies.certificates import (
     ViewInflater,
     WrongContext,
 )
-from hotstuff.simulator.strategies.coordinated import HiddenQc
+from hotstuff.simulator.strategies.coordinated import HiddenQc, SplitBrain
 from hotstuff.simulator.strategies.delivery import (
     Amnesia,
     Impersonator,
@@ -59,6 +59,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "signature-transplant": SignatureTransplant,
     "silent-leader": SilentLeader,
     "slow-leader": SlowLeader,
+    "split-brain": SplitBrain,
     "stale-qc-leader": StaleQcLeader,
     "timer-doubling": TimerDoubling,
     "view-inflater": ViewInflater,

@@ -80,11 +80,13 @@ class HiddenQc(Strategy):
         return ((to, self._proposal),) if self._proposal is not None and to in self._crowd else ()
 
     def _revenge(self, message: Proposal) -> Proposal | None:
-        """A block on the secret QC, if voters may accept that."""
-        view, entry_tc = message.block.header.view, lowest_entry(self.forger, message.block.header.view)
-        if self._qc is None or entry_tc is None or not self.acceptable(view, self._qc, entry_tc):
+        """A block on a secret QC, ours or an ally's, if that leaves out what is certified and voters may accept it."""
+        header, entry_tc = message.block.header, lowest_entry(self.forger, message.block.header.view)
+        if entry_tc is None:
             return None
-        return self.forger.proposal(self.index, view, self._qc, (), entry_tc)
+        passed_by = [qc for qc in self.forger.secrets.values() if qc.view < header.justify.view]
+        legal = [qc for qc in passed_by if self.acceptable(header.view, qc, entry_tc)]
+        return self.forger.proposal(self.index, header.view, legal[-1], (), entry_tc) if legal else None
 
     def _hide(self, proposal: Proposal) -> None:
         """Shows it to just enough; the next leader is the last one that we ask."""
@@ -119,6 +121,8 @@ class HiddenQc(Strategy):
         if self._qc is None:
             slot = self._slot(proposal)
             self._qc = None if slot is None else self.forger.qc(slot)
+            if self._qc is not None:
+                self.forger.secrets.keep(self._qc.block_id, self._qc)
         return (*self._give_up(proposal, view), *self._show(view))
 
     def _slot(self, proposal: Proposal) -> Slot | None:
@@ -148,3 +152,52 @@ class HiddenQc(Strategy):
             return
         self._shown = True
         yield self.chance.choice([i for i in self.honest if i != self.leader(view + 1)]), NewView(self._qc, None)
+
+
+class SplitBrain(Strategy):
+    """Keeps two halves of the honest replicas apart: each is shown its own block and its own QC in our views.
+
+    Harmless while we have less than a third of the power: neither half makes a quorum with us. With more, and enough
+    of our turns in a row, both halves commit. Runs that must fork use it.
+    """
+
+    def __init__(self, chance: random.Random, mode: str = "") -> None:
+        super().__init__(chance, mode)
+        self._view = 0
+        self._pair: tuple[Proposal, ...] = ()
+
+    def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
+        if isinstance(message, Proposal) and message.block.header.proposer == self.index:
+            if message.block.header.view > self._view:
+                self._divide(message)
+            return ((to, self._pair[self._side(to)]),)
+        return ((to, message),)
+
+    def _side(self, validator: int) -> int:
+        """Every other honest one is on the right; our own are on the left."""
+        honest = [i for i in range(len(self.world.validators)) if i not in self.forger.signers]
+        return honest.index(validator) % 2 if validator in honest else 0
+
+    def _divide(self, proposal: Proposal) -> None:
+        header, refs = proposal.block.header, proposal.block.payload
+        justify, entry_tc = self.forger.heads.get(1, header.justify), proposal.entry_tc
+        if justify.view != header.justify.view:  # the halves have met again
+            justify = header.justify
+        other = refs[:-1] if justify == header.justify else ()
+        rival = self.forger.proposal(self.index, header.view, justify, other, entry_tc) or proposal
+        self._view, self._pair = header.view, (proposal, rival)
+        self.forger.saw(rival)
+
+    def acting(self) -> Iterable[Outgoing]:
+        """The QCs of both halves as soon as there are such, each to its half."""
+        shown: list[Outgoing] = []
+        for side, proposal in enumerate(self._pair):
+            for slot in self.forger.votes.get(self._view, {}):
+                head = self.forger.heads.get(side)
+                if slot[2] != proposal.block.id or (head is not None and head.rank >= slot[:2]):
+                    continue
+                qc = self.forger.qc(slot)
+                if qc is not None:
+                    self.forger.heads[side] = qc
+                    shown += [(to, NewView(qc, None)) for to in self.others if self._side(to) == side]
+        return shown

@@ -92,13 +92,13 @@ class Impersonator(Strategy):
 
 
 class Amnesia(Strategy):
-    """Dies right after a proposal, comes back at once from an empty or an old disk and goes on from there."""
+    """Dies while it proposes, comes back at once from an empty or an old disk and goes on from there."""
 
     MODES = ("empty", "old")
 
     def __init__(self, chance: random.Random, mode: str = "") -> None:
         super().__init__(chance, mode)
-        self._views, self._life_views = 0, LIFE_VIEWS
+        self._views, self._life_views, self._dying = 0, LIFE_VIEWS, False
         self._old: Disk | None = None
 
     def entering(self, view: int) -> Iterable[Outgoing]:
@@ -109,12 +109,16 @@ class Amnesia(Strategy):
         return ()
 
     def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
-        if isinstance(message, Proposal) and self._views >= self._life_views:
-            self._views, self._life_views = 0, self._life_views * 3 // 2
+        """In the last view of a life, its proposal reaches one other: the view lasts until we are back."""
+        if isinstance(message, Proposal) and self._views >= self._life_views and not self._dying:
+            self._dying = True
             self.world.schedule(self.world.now_us, self._die)
+        elif self._dying:
+            return ()
         return ((to, message),)
 
     def _die(self) -> None:
+        self._views, self._life_views, self._dying = 0, self._life_views * 3 // 2, False
         self.node.crash(flush=False)
         self.world.schedule(self.world.now_us + AWAY_US, self.node.start)
 

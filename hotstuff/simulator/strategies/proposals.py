@@ -152,6 +152,7 @@ class TimerDoubling(Late):
         self._in_time: tuple[int, ...] = ()
 
     def attach(self, world: World, node: SimNode, forger: Forger) -> None:
+        """Always the same ones are in time."""
         super().attach(world, node, forger)
         self._in_time = self.half()
 

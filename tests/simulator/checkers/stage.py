@@ -74,14 +74,16 @@ class Stage:
         mode: Mode = Mode.CHAINED,
         powers: Sequence[int] = (1, 1, 1, 1),
         byzantine: Iterable[int] = (3,),
+        **world: Any,
     ) -> None:
+        """`world`: what else is known of it."""
         n = len(powers)
         self.members = members(n)
         self.validators = validator_set(self.members, tuple(powers))
         self.context = Context(mode, CHAIN_ID, 1, self.validators.hash)
         self.genesis = QC.genesis(self.context)
         setup = Setup(protocol=mode, nodes=n)
-        self.world: Any = StageWorld(setup, self.context, self.validators, frozenset(byzantine))
+        self.world: Any = StageWorld(setup, self.context, self.validators, frozenset(byzantine), **world)
         for i in range(n):
             disk = Disk(SafetyRecord.initial(self.context, passive=False))
             self.world.nodes.append(ActorNode(i, i, i not in self.world.byzantine, disk))

@@ -81,7 +81,7 @@ def _copier_of(value: object) -> Callable[[Any, Memo], Any]:
     kind = type(value)
     if value is None or kind in (int, bytes, str, bool) or isinstance(value, Enum):
         return _share
-    if is_dataclass(value) and kind.__dataclass_params__.frozen:
+    if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return _share
     if isinstance(value, tuple):
         return _share if hasattr(kind, "_fields") else _copy_tuple
@@ -282,11 +282,9 @@ class _Description:
             value = getattr(record, field.name)
             if field.name.endswith("_view"):
                 value = max(value, view - 1)
-            elif field.name in ("last_vote", "last_timeout") and value is not None and value.view < view:
-                value = None
-            elif field.name == "high_tc" and value is not None and value.view <= record.high_qc.view:
-                value = None
-            found.append(self.of(value))
+            oldest = {"last_vote": view, "last_timeout": view, "high_tc": record.high_qc.view + 1}.get(field.name, 0)
+            outdated = oldest and value is not None and value.view < oldest
+            found.append(None if outdated else self.of(value))
         return tuple(found)
 
     def _replica(self, replica: Replica) -> tuple[Any, ...]:
