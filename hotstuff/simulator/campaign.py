@@ -182,14 +182,11 @@ class _Chunks:
         self._campaign = campaign
         self._ledger = ledger
         self._open: dict[int, Summary] = {}
-        self._done = {chunk: Summary.decode(stored) for chunk, stored in ledger.load("seeds").items()}
-
-    def summary(self) -> Summary:
-        """All of it."""
-        total = Summary()
-        for chunk in self._done.values():
-            total.merge(chunk)
-        return total
+        self._done: set[int] = set()
+        self.before = Summary()
+        for number, stored in ledger.load("seeds").items():
+            self._done.add(number)
+            self.before.merge(Summary.decode(stored))
 
     def has(self, seed: int) -> bool:
         return self._chunk(seed) in self._done
@@ -204,8 +201,9 @@ class _Chunks:
         chunk.add(result)
         chunk.wall_s += wall_s
         if chunk.seeds == min(CHUNK_SEEDS, self._campaign.last + 1 - self._campaign.first - number * CHUNK_SEEDS):
-            self._done[number] = self._open.pop(number)
             self._ledger.add("seeds", number, chunk.encode())
+            self._done.add(number)
+            del self._open[number]
 
 
 class _Session:
@@ -214,7 +212,7 @@ class _Session:
         self._means = means
         self._show = show
         self._chunks = chunks
-        self._summary = chunks.summary()
+        self._summary = chunks.before
         self._before_s = self._summary.wall_s
         self._started_s = self._last_s = time.monotonic()
         self._seeds = 0

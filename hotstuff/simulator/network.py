@@ -158,11 +158,9 @@ class Network:
         """Undoes one `cut`; links that work again in both directions are connected again."""
         healed: dict[tuple[int, int], Link] = {}
         for link in links:
-            if link.calm:
-                continue
-            link.cuts -= 1
-            link.judge()
-            if not link.cuts:
+            if not link.calm:
+                link.cuts -= 1
+                link.judge()
                 ends = sorted((link.sender.instance, link.receiver.instance))
                 healed[ends[0], ends[1]] = link
         if not self._silent:

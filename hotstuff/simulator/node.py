@@ -197,9 +197,7 @@ class SimNode:
         process = self.process
         if process is None:
             return
-        if process.paused:
-            process.wait(self.arrive, peer, message)
-        elif self.strategies:
+        if self.strategies:
             for kept in self._received(peer, message):
                 self._take(process, peer, kept)
         else:

@@ -82,13 +82,9 @@ class Process:
     def happen(self, what: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         """Something that happens now, or when this process runs again."""
         if self.paused:
-            self.wait(what, *arguments)
+            self._backlog.append((what, arguments))
         elif not self.dead:
             what(*arguments)
-
-    def wait(self, what: Callable[..., None], *arguments: Any) -> None:
-        """Something that happens when this process runs again."""
-        self._backlog.append((what, arguments))
 
     def resume(self) -> None:
         """Everything that waited happens before the next turn."""

@@ -21,7 +21,7 @@ import hashlib
 import random
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, permutations, product
@@ -76,14 +76,14 @@ class Pairs(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Classes of validators with equal histories: honest ones, and twins."""
+    """Classes of validators with equal histories: honest ones, and twins; small classes first."""
 
     honest: tuple[tuple[int, ...], ...]
     twins: tuple[Pairs, ...]
 
     @property
     def sizes(self) -> Sizes:
-        """How large the classes are, whoever is in them."""
+        """How large the classes are, whoever is in them: what counting depends on."""
         return tuple(map(len, self.honest)), tuple((len(members), same) for members, same in self.twins)
 
 
@@ -134,7 +134,7 @@ class Space:
             raise IndexError(f"got scenario {number}, allowed: below {self.count}")
         shape, rounds = self.root, []
         for left in range(self.views - 1, -1, -1):
-            for turn, led in self.turns(shape):
+            for turn, led in self.turns(shape):  # noqa: B007
                 below = self.cut_completions(led, left)
                 if number < below:
                     break
@@ -175,14 +175,14 @@ class Space:
         """How many kinds of continuations over so many more views there are."""
         if views == 0:
             return 1
-        key = _sorted(shape.sizes), views
+        key = shape.sizes, views
         if key not in self._completions:
             self._completions[key] = sum(self.cut_completions(led, views - 1) for _, led in self.turns(shape))
         return self._completions[key]
 
     def cut_completions(self, shape: Shape, views: int) -> int:
         """The same with the turn of a view chosen already and `views` more after it."""
-        key = _sorted(shape.sizes), views, "cut"
+        key = shape.sizes, views, "cut"
         if key not in self._completions:
             self._completions[key] = sum(self.completions(cut, views) for _, cut in self.splits(shape))
         return self._completions[key]
@@ -191,15 +191,15 @@ class Space:
         for i, members in enumerate(shape.honest):
             rest = _without(members)
             classes = (*shape.honest[:i], members[:1], *rest, *shape.honest[i + 1 :])
-            yield members[0], Shape(classes, shape.twins)
+            yield members[0], _shape(classes, shape.twins)
         for i, (members, same) in enumerate(shape.twins):
             pairs = (Pairs(members[:1], same), *(Pairs(rest, same) for rest in _without(members)))
-            yield members[0], Shape(shape.honest, (*shape.twins[:i], *pairs, *shape.twins[i + 1 :]))
+            yield members[0], _shape(shape.honest, (*shape.twins[:i], *pairs, *shape.twins[i + 1 :]))
 
     def _restarts(self, shape: Shape) -> Iterator[tuple[int, Shape]]:
         for i, (members, same) in enumerate(shape.twins):
             pairs = (Pairs(members[:1], False), *(Pairs(rest, same) for rest in _without(members)))
-            after = Shape(shape.honest, (*shape.twins[:i], *pairs, *shape.twins[i + 1 :]))
+            after = _shape(shape.honest, (*shape.twins[:i], *pairs, *shape.twins[i + 1 :]))
             yield self.nodes + members[0], after
             if not same:
                 yield members[0], after
@@ -232,7 +232,7 @@ class Space:
                 part |= sum(one << i | other << i + self.nodes for i in group)
                 if group:
                     twins.append(Pairs(group, same and one == other))
-        return part, Shape(tuple(honest), tuple(twins))
+        return part, _shape(honest, twins)
 
 
 # Lists of choices that are kept, by sizes of classes. Nearly all shapes of a space have classes of one.
@@ -246,9 +246,10 @@ def _in_first(placement: tuple[tuple[int, ...], ...]) -> int:
     return sum(2 * sizes[0] + sum(sizes[1:-1]) for sizes in placement)
 
 
-def _sorted(sizes: Sizes) -> Sizes:
-    """What counting depends on: not even the order of classes."""
-    return tuple(sorted(sizes[0])), tuple(sorted(sizes[1]))
+def _shape(honest: Iterable[tuple[int, ...]], twins: Iterable[Pairs]) -> Shape:
+    return Shape(
+        tuple(sorted(honest, key=len)), tuple(sorted(twins, key=lambda pairs: (len(pairs.members), pairs.same)))
+    )
 
 
 def _without(members: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

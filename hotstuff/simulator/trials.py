@@ -14,10 +14,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from hotstuff.consensus.audit import audit
+from hotstuff.simulator.fingerprint import copy_of, fingerprint
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.rounds import Arena, Execution
 from hotstuff.simulator.scenarios import Round, Scenario, Shape, Space, Turn
-from hotstuff.simulator.fingerprint import copy_of, fingerprint
 from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC, TC
 from hotstuff.types.evidence import Evidence

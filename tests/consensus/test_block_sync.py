@@ -12,7 +12,10 @@ from hotstuff.consensus import replica as replica_module
 from hotstuff.consensus import sync as sync_module
 from hotstuff.consensus import tree as tree_module
 from hotstuff.consensus.effects import Effect, Received, Send, Strike
+from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.sync import MAX_BACKLOG_BLOCKS, MAX_ORPHANS, MAX_WANTED, Sync
+from hotstuff.types.block import Block
+from hotstuff.types.certificates import QC
 from hotstuff.types.messages import (
     BlockRequest,
     BlockResponse,
@@ -347,3 +350,52 @@ def test_a_page_with_a_forged_certificate_commits_nothing() -> None:
     cluster.settle()
     assert replica.tree.root.height == 0
     assert [strike.peer for _, strike in cluster.strikes] == [1]
+
+
+def alone_with(cluster: Cluster, views: int) -> tuple[Replica, list[Block], list[QC]]:
+    """Replica 0, and a chain that it has not seen."""
+    blocks, qcs = zip(*Forge(cluster).chain(range(1, views + 1)), strict=True)
+    replica = cluster.replicas[0]
+    assert replica is not None
+    return replica, list(blocks), list(qcs)
+
+
+def test_blocks_that_nobody_asked_for_take_no_place() -> None:
+    replica, blocks, _ = alone_with(Cluster(fast=True), 3)
+    assert replica.step(Received(1, BlockResponse(blocks[0].id, (blocks[0],))), 0) == []
+    assert len(replica.tree) == 1
+
+
+def test_a_page_that_nobody_asked_for_is_not_even_checked() -> None:
+    replica, blocks, qcs = alone_with(Cluster(fast=True), 3)
+    assert replica.step(Received(1, ChainResponse(1, (blocks[0],), qcs[2])), 0) == []
+    assert replica.tree.root.height == 0
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_a_page_far_above_our_root_starts_a_chase_by_height() -> None:
+    cluster = Cluster(fast=True)
+    replica, blocks, qcs = alone_with(cluster, 20)
+    cluster.step(0, Received(1, NewView(qcs[-1], None)))
+    cluster.settle()
+    replica.step(Received(1, BlockResponse(blocks[-1].id, tuple(blocks[-1:-8:-1]))), 0)
+    assert replica._sync.catching_up
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_an_answer_is_a_page_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, blocks, _ = alone_with(Cluster(fast=True), 20)
+    for block in blocks:
+        replica._place(block)
+
+    def asked_for(limit: int) -> int:
+        effects = replica.step(Received(1, BlockRequest(blocks[-1].id, 0, limit)), 0)
+        (answer,) = (e.message for e in effects if isinstance(e, Send) and isinstance(e.message, BlockResponse))
+        assert answer.blocks == tuple(blocks[: -len(answer.blocks) - 1 : -1])
+        return len(answer.blocks)
+
+    assert (asked_for(3), asked_for(2**32 - 1)) == (3, 8)
+    monkeypatch.setattr(replica_module, "MAX_PAGE_BYTES", sum(len(block.encoding) for block in blocks[-5:]))
+    assert (asked_for(3), asked_for(2**32 - 1)) == (3, 5)
+    monkeypatch.setattr(replica_module, "MAX_PAGE_BYTES", 1)
+    assert asked_for(8) == 1, "one block at least, or nobody would ever get it"

@@ -147,3 +147,18 @@ def test_a_passive_replica_says_nothing_while_it_does_not_know() -> None:
     assert [what for what, signer, _ in cluster.signed if signer == 2] == []
     assert cluster.replicas[2].safety.record.passive  # type: ignore[union-attr]
     assert cluster.replicas[2].deadline_us() is None  # type: ignore[union-attr]
+
+
+def test_a_passive_replica_acknowledges_and_authors_nothing() -> None:
+    cluster = Cluster(fast=True, passive=2)
+    said: list[str] = []
+    cluster.drop = lambda e: (
+        (e.sender == 2 and (said.append(type(e.message).__name__) or False)) or isinstance(e.message, RecoveryResponse)
+    )
+    cluster.submit(2)
+    for k in range(3):
+        cluster.submit((0, 1, 3)[k])
+        cluster.advance(1500)
+    assert cluster.ordered(0) == 3
+    assert cluster.ordered(2) > 0, "it follows"
+    assert {"Ack", "BatchMessage"} & set(said) == set()

@@ -1014,3 +1014,140 @@ def test_who_gives_up_on_a_view_that_we_wait_for_nothing_in_is_told_what_we_know
     world.said.clear()
     world.hear(1, world.forge.timeout(1, 4, chain[2][1]))
     assert [(e.to, e.message) for e in world.sent(NewView)] == [(1, NewView(chain[2][1], None))]
+
+
+# ---- blocks and certificates in any order
+
+
+@pytest.mark.parametrize("by", ["justify", "high_qc"])
+def test_a_block_that_comes_after_its_qc_locks_on_its_justify(by: str) -> None:
+    """The lock stands before the vote, also if nothing but the blocks was missing for it."""
+    world = Alone()
+    blocks, qcs = zip(*world.forge.chain([1, 2, 3]), strict=True)
+    if by == "justify":
+        world.hear(1, NewView(world.forge.qc(8, b"x" * 32), None))
+        tc = world.forge.tc(9, dict.fromkeys((1, 2, 3), qcs[2]))
+        last = world.forge.block(10, qcs[2], 4, tc=tc)
+        world.propose(last, tc)
+    else:
+        world.hear(1, NewView(qcs[2], None))
+    assert world.replica.safety.record.locked_qc == world.forge.genesis
+    world.hear(1, BlockResponse(blocks[2].id, blocks[::-1]))
+    assert world.replica.safety.record.locked_qc == qcs[1]
+    assert world.votes() == ([(10, last.id)] if by == "justify" else [])
+
+
+def test_a_qc_of_a_committed_view_asks_for_nothing() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(1, NewView(chain[3][1], None))
+    assert world.replica.tree.root.view == 2
+    old = world.forge.qc(2, b"x" * 32)
+    world.hear(1, NewView(chain[3][1], world.forge.tc(9, dict.fromkeys((1, 2, 3), old))))
+    assert world.replica.view == 10
+    assert not world.replica._sync.wants(old.block_id)
+
+
+def test_a_proposal_is_forgotten_with_its_view() -> None:
+    world = Alone()
+    world.hear(3, NewView(lead_view_4(world)[2], None))
+    proposal = world.sent(Proposal)[0].message
+    assert isinstance(proposal, Proposal)
+    world.hear(1, NewView(world.forge.qc(4, proposal.block.id), None))
+    world.said.clear()
+    world.cluster.step(0, Connected(2))
+    assert world.sent(Proposal) == []
+
+
+def test_the_highest_commit_certificate_waits_for_its_block() -> None:
+    world = Alone()
+    blocks, qcs = zip(*world.forge.chain([1, 2, 3, 4, 5]), strict=True)
+    for block in blocks[:2]:
+        world.propose(block)
+    world.hear(1, NewView(qcs[4], None))
+    world.hear(1, NewView(qcs[4], world.forge.tc(6, dict.fromkeys((1, 2, 3), qcs[3]))))
+    assert world.replica.tree.root.height == 0, "block 3 is missing; 2 is what a lower certificate commits"
+    world.hear(1, BlockResponse(blocks[4].id, blocks[:1:-1]))
+    assert world.replica.tree.root.id == blocks[2].id
+    assert world.cluster.chain(0) == [block.id for block in blocks[:3]]
+
+
+def test_what_a_qc_commits_is_asked_for() -> None:
+    world = Alone()
+    blocks, qcs = zip(*world.forge.chain([1, 2, 3, 4, 5]), strict=True)
+    world.hear(1, NewView(qcs[4], None))
+    assert [world.replica._sync.wants(block.id) for block in blocks] == [False, False, True, False, True]
+
+
+def test_the_parent_of_a_held_block_is_asked_for() -> None:
+    world = Alone()
+    blocks, qcs = zip(*world.forge.chain([1, 2, 4, 5, 7]), strict=True)
+    world.hear(1, NewView(qcs[4], None))
+    world.hear(1, BlockResponse(blocks[4].id, blocks[4:]))
+    assert [world.replica._sync.wants(block.id) for block in blocks] == [False, False, False, True, False]
+
+
+def test_blocks_below_the_lock_are_taken_and_committed() -> None:
+    """Replica 0 is locked on QC(2); the others have abandoned block 2 and committed without it."""
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(2, NewView(chain[2][1], None))
+    assert world.replica.safety.record.locked_qc == chain[1][1]
+    tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[0][1]))
+    b5 = world.forge.block(5, chain[0][1], 2, tc=tc)
+    b6 = world.forge.block(6, world.forge.qc(5, b5.id), 3)
+    b7 = world.forge.block(7, world.forge.qc(6, b6.id), 4)
+    world.hear(3, NewView(world.forge.qc(7, b7.id, b5.id), None))
+    world.hear(1, BlockResponse(b7.id, (b7, b6, b5)))
+    assert world.replica.tree.root.id == b5.id
+    assert world.cluster.strikes == []
+
+
+# ---- a new life
+
+
+def test_a_restart_in_a_view_entered_by_a_tc_tells_the_leader() -> None:
+    world = Alone()
+    tc = world.forge.tc(1, dict.fromkeys(range(3), world.forge.genesis))
+    world.hear(1, NewView(world.forge.genesis, tc))
+    world.said.clear()
+    world.cluster.kill(0)
+    world.cluster.start(0)
+    assert [(e.to, e.message) for e in world.sent(NewView)] == [(2, NewView(world.forge.genesis, tc))]
+
+
+def test_a_restart_of_everybody_has_all_blocks_again() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2])
+    for block, _ in chain:
+        world.propose(block)
+    world.cluster.kill(0)
+    world.cluster.start(0)
+    assert all(world.replica.tree.get(block.id) is not None for block, _ in chain)
+
+
+def test_a_restart_commits_what_its_highest_qc_commits_without_hearing_of_it_again() -> None:
+    """The QC was stored before the blocks, so nothing was committed; nobody else is there to tell."""
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    world.hear(1, NewView(chain[2][1], None))
+    world.cluster.kill(0)
+    world.cluster.disks[0].blocks = {block.id: block for block, _ in chain}
+    world.cluster.start(0)
+    assert world.cluster.chain(0) == [chain[0][0].id]
+
+
+def test_a_justify_of_another_view_than_its_parent_gets_no_place() -> None:
+    """No honest quorum makes such a QC. It would upset every argument about views that goes from block to block."""
+    world = Alone()
+    (first, _), *_ = world.forge.chain([1])
+    world.propose(first)
+    second = world.forge.block(4, world.forge.qc(3, first.id), 2)
+    world.propose(second)
+    assert world.replica.view == 4
+    assert world.replica.tree.get(second.id) is None
+    assert 4 not in [view for view, _ in world.votes()]

@@ -85,3 +85,12 @@ def test_the_tail_is_uncommitted_until_the_last_block_with_a_payload_is() -> Non
     assert tree.tail_uncommitted(empty)
     tree.commit(full)
     assert not tree.tail_uncommitted(empty)
+
+
+def test_a_commit_walks_by_hash_past_a_fork_of_equal_height() -> None:
+    forge, tree, (one,) = grow([1])
+    fork = tree.add(forge.block(2, forge.qc(1, one.id), 2), NONE)
+    two = tree.add(forge.block(3, forge.qc(1, one.id), 2), NONE)
+    three = tree.add(forge.block(4, forge.qc(3, two.id), 3), NONE)
+    assert fork.height == two.height
+    assert tree.commit(three) == [one, two, three]

@@ -114,6 +114,15 @@ HEADER = (
         (REPLICA + "test_a_block_that_does_not_fit_its_parent_gets_no_vote_and_no_place",),
     ),
     Mutant(
+        "block whose justify is of another view than its parent",
+        "safety",
+        "protocol 1.1",
+        R + "_add",
+        " == header.justify.view\n",
+        "\n",
+        (REPLICA + "test_a_justify_of_another_view_than_its_parent_gets_no_place",),
+    ),
+    Mutant(
         "block that does not continue the lanes",
         "safety",
         "protocol 8.2",

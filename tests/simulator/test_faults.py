@@ -17,6 +17,7 @@ from hotstuff.simulator.node import SimNode
 from hotstuff.simulator.observer import Observer
 from hotstuff.simulator.setup import ALL, Action, Parameters, Plan, Setup
 from hotstuff.simulator.world import World
+from hotstuff.types.block import Block
 from hotstuff.types.hashing import Mode
 from hotstuff.types.messages import BatchMessage, ChainRequest, Message
 
@@ -148,8 +149,10 @@ def test_crash_points_lie_before_and_after_writes_and_between_sends() -> None:
             self.log += ["write"] * (node.instance == 1 and world.now_us >= 50_000 and urgent)
 
         def sent(self, world: World, node: SimNode, to: int, message: Message) -> None:
-            what = "batch" if isinstance(message, BatchMessage) else "send"
-            self.log += [what] * (node.instance == 1 and world.now_us >= 50_000)
+            self.log += [message.kind.name] * (node.instance == 1 and world.now_us >= 50_000)
+
+        def executed(self, world: World, node: SimNode, blocks: Sequence[Block]) -> None:
+            self.log += ["commit"] * (node.instance == 1 and world.now_us >= 50_000)
 
     logs = []
     for point in range(1, 32):
@@ -159,10 +162,11 @@ def test_crash_points_lie_before_and_after_writes_and_between_sends() -> None:
         logs.append(tuple(marks.log))
     assert all(shorter == longer[: len(shorter)] for shorter, longer in pairwise(logs))
     steps = [(log[-1:], longer[len(log) :][:1]) for log, longer in pairwise(logs)]
-    assert (("send",), ("write",)) in steps, "before a write"
-    assert (("write",), ("send",)) in steps, "after a write, before anything is sent"
-    assert (("send",), ("send",)) in steps, "between two sends"
-    assert (("batch",), ("batch",)) in steps, "between two sends of a body"
+    assert (("PROPOSAL",), ("PROPOSAL",)) in steps, "between two sends of a broadcast"
+    assert (("VOTE",), ("VOTE",)) in steps, "between two sends of a vote"
+    assert (("BATCH",), ("BATCH",)) in steps, "between two sends of a body"
+    assert any(before != ("write",) and after == ("write",) for before, after in steps), "before a write"
+    assert any(before == ("write",) and after not in ((), ("write",)) for before, after in steps), "right after a write"
 
 
 def test_what_was_not_durable_is_lost_or_kept_by_chance() -> None:

@@ -103,7 +103,7 @@ def test_the_formula_counts_orbits(nodes: int, twins: int, views: int, variant: 
     assert len({orbit for orbit, _ in kinds}) == len({kind for _, kind in kinds}) == len(kinds)
 
 
-# ---- larger -----------------------------------------------------------------------------------------------------------
+# ---- larger ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,13 @@ def test_another_seed_shuffles_differently() -> None:
     assert max(first) > 5 * 10**11 > min(first)
 
 
-def test_a_sample_of_ten_validators_has_no_kind_twice() -> None:
-    space = Space(10, 3, 5)
-    scenarios = [space.scenario(shuffled(position, space.count, "sample")) for position in range(30)]
-    assert len({kind_of(scenario, 10, 3) for scenario in scenarios}) == 30
+@pytest.mark.parametrize(("nodes", "twins", "views"), [(7, 2, 6), (10, 3, 2)])
+def test_a_sample_has_no_kind_twice(nodes: int, twins: int, views: int) -> None:
+    space = Space(nodes, twins, views)
+    scenarios = [space.scenario(shuffled(position, space.count, "sample")) for position in range(100)]
+    assert len({kind_of(scenario, nodes, twins) for scenario in scenarios}) == 100
     leaders = {this.turn.leader for scenario in scenarios for this in scenario}
-    assert leaders & set(range(3)) and leaders & set(range(3, 10))
+    assert leaders & set(range(twins)) and leaders & set(range(twins, nodes))
 
 
 def test_drawing_finds_every_kind_once() -> None:

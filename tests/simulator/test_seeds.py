@@ -41,9 +41,7 @@ def test_together_they_show_everything() -> None:
     shown = {name for kept in KEPT for name in kept["shows"]}
     assert EVERYTHING - shown == set()
     assert {(kept["protocol"], kept["mode"]) for kept in KEPT} == {
-        (protocol, mode)
-        for protocol in ("basic", "chained", "hotstuff2", "jolteon")
-        for mode in ("safety", "liveness")
+        (protocol, mode) for protocol in ("basic", "chained", "hotstuff2", "jolteon") for mode in ("safety", "liveness")
     }
     assert {kept["nodes"] for kept in KEPT} >= {4, 7}
 
