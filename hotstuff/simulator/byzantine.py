@@ -248,7 +248,7 @@ class Stack(Strategy):
             if self._checked[1] is not None:
                 yield to, self._checked[1]
             else:
-                self.world.coverage["byzantine message that nobody can decode"] += 1
+                self.world.coverage["undecodable"] += 1
 
 
 def decoded(message: Message) -> Message | None:

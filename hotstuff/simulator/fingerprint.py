@@ -282,6 +282,8 @@ class _Description:
             value = getattr(record, field.name)
             if field.name.endswith("_view"):
                 value = max(value, view - 1)
+            elif field.name == "voted_phase" and record.voted_view < view:
+                value = None
             oldest = {"last_vote": view, "last_timeout": view, "high_tc": record.high_qc.view + 1}.get(field.name, 0)
             outdated = oldest and value is not None and value.view < oldest
             found.append(None if outdated else self.of(value))

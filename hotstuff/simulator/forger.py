@@ -261,10 +261,10 @@ class Forger:
         others = sorted((t.high_qc.view, i) for i, t in seen.items() if i not in self._members)
         reported = dict.fromkeys(self._members, 0)
         for high_qc_view, i in others:
-            if self._validators.is_quorum(reported):
+            if self._validators.is_quorum(reported) and len(reported) > len(self._members):
                 break
             reported[i] = high_qc_view
-        if not self._validators.is_quorum(reported):
+        if not others or not self._validators.is_quorum(reported):
             return None
         return self._make_tc(view, reported, {i: seen[i] for i in reported if i not in self._members})
 

@@ -8,8 +8,9 @@ One view v of a scenario:
     c   who is still in view v is let out: timeouts and certificates that the cut kept from it, one by one, and then the
         certificates of somebody who is ahead. Proposals and votes stay lost
 
-After it everybody is in view v + 1; what was sent for that view waits for it. After the last view all are connected, in
-virtual time and without delays, until every honest instance has committed blocks proposed since then.
+After it everybody is in view v + 1. What was sent for that view waits for it, and arrives in the order of senders and
+receivers, so that it does not matter who was first. After the last view all are connected, in virtual time and without
+delays, until every honest instance has committed blocks proposed since then.
 
 Persistence is immediate, signatures are stand-ins, and each certificate is verified once, however many instances get
 it: before a message is delivered its certificates count as checked there.
@@ -241,7 +242,7 @@ class Execution:
         self._let_out()
         self.late = self.crossing if self.arena.variant.late else []
         self.crossing = []
-        self.held = [letter for letter in self.held if not self._says_nothing(letter)]
+        self.held = sorted((x for x in self.held if not self._says_nothing(x)), key=lambda x: (x.sender, x.to))
         self.now_us += PAUSE_US
         self.votes = {slot: votes for slot, votes in self.votes.items() if slot[0] > self.view}
 

@@ -42,12 +42,8 @@ _NOTHING = bytes(8)
 # The hash is fed in pieces: one call for each event would cost more than the rest.
 _PIECE_BYTES = 1 << 16
 
-_EVENTS: dict[type, int] = {
-    kind: code
-    for code, kind in enumerate(
-        (*(fx.Start, fx.Tick, fx.Received, fx.Connected, fx.Checked, fx.Collected, fx.Submitted, fx.BatchStored),)
-    )
-}
+_EVENT_TYPES = (fx.Start, fx.Tick, fx.Received, fx.Connected, fx.Checked, fx.Collected, fx.Submitted, fx.BatchStored)
+_EVENTS: dict[type, int] = {event_type: code for code, event_type in enumerate(_EVENT_TYPES)}
 _SENT, _STARTED, _CRASHED, _EXECUTED, _ACTED, _PERSISTED = range(16, 22)
 
 _BRIEFS: dict[type, Callable[[Any], tuple[int, bytes]]] = {

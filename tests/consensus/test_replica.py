@@ -9,16 +9,19 @@ from alone import Alone
 from cluster import Cluster
 from forge import Forge, ref
 
+from hotstuff import native
 from hotstuff.consensus import safety as safety_module
 from hotstuff.consensus.effects import Connected, Effect, Persist, Received, Report, Send, Tick
 from hotstuff.consensus.pacemaker import GROWTH_1024, REBROADCAST_MAX_US, SUSPECT_DIVISOR
 from hotstuff.consensus.rules import Chained
 from hotstuff.errors import InvariantViolation
+from hotstuff.types.batch import Batch
 from hotstuff.types.block import Block, payload_root
 from hotstuff.types.certificates import QC
 from hotstuff.types.encoding import ZERO_HASH
 from hotstuff.types.hashing import Mode
-from hotstuff.types.messages import Ack, BlockResponse, NewView, Proposal, Timeout, Vote
+from hotstuff.types.messages import Ack, BatchMessage, BlockResponse, NewView, Proposal, Timeout, Vote
+from hotstuff.types.validators import NODE_SIGNATURE_BYTES
 
 BATCH_ACKS = Ack((ref(),))
 
@@ -1151,3 +1154,110 @@ def test_a_justify_of_another_view_than_its_parent_gets_no_place() -> None:
     assert world.replica.view == 4
     assert world.replica.tree.get(second.id) is None
     assert 4 not in [view for view, _ in world.votes()]
+
+
+# ---- bodies
+
+
+def test_no_vote_without_the_bodies() -> None:
+    world = Alone()
+    block = world.forge.block(1, world.forge.genesis, 1, payload=BATCH_ACKS.refs)
+    world.propose(block)
+    world.hear(2, BATCH_ACKS)
+    assert world.votes() == [], "one peer that says to hold it is not enough"
+    world.hear(3, BATCH_ACKS)
+    assert world.votes() == [(1, block.id)]
+
+
+def test_a_body_that_was_missing_in_a_failed_view_makes_its_author_slow() -> None:
+    world = Alone()
+    world.propose(world.forge.block(1, world.forge.genesis, 1, payload=(ref(2),)))
+    world.hear(1, NewView(world.forge.genesis, world.forge.tc(1, dict.fromkeys((1, 2, 3), world.forge.genesis))))
+    assert world.replica.view == 2
+    assert set(world.replica._payload._slow_until) == {2}  # type: ignore[attr-defined]
+
+
+# ---- what is written
+
+
+def listen(world: Alone) -> list[Effect]:
+    """Everything that replica 0 asks for from now on."""
+    heard: list[Effect] = []
+    run = world.cluster.run
+    world.cluster.run = lambda i, effects: (heard.extend(effects), run(i, effects))[1]  # type: ignore[method-assign]
+    return heard
+
+
+def test_what_was_only_learned_is_written_lazily() -> None:
+    world = Alone()
+    heard = listen(world)
+    world.hear(2, NewView(world.forge.qc(1, b"x" * 32), None))
+    writes = [effect for effect in heard if isinstance(effect, Persist)]
+    assert writes != []
+    assert all(write.lazy for write in writes)
+
+
+def test_a_block_is_written_with_the_vote_for_it() -> None:
+    world = Alone()
+    block = world.forge.block(1, world.forge.genesis, 1)
+    world.propose(block)
+    assert world.votes() == [(1, block.id)]
+    assert block.id in world.cluster.disks[0].blocks
+
+
+# ---- what is noticed
+
+
+def lie(world: Alone, *, placed: bool = True) -> tuple[Block, QC]:
+    """Validator 2 votes for a block of view 3, and so knows its justify, a QC of view 2."""
+    (first, _), (second, qc), _ = world.forge.chain([1, 2, 3])
+    world.propose(first)
+    world.propose(second)
+    block = world.forge.block(3, qc, 3 if placed else 7)
+    world.propose(block)
+    assert (world.replica.tree.get(block.id) is not None) is placed
+    world.hear(2, world.forge.vote(2, 3, block.id))
+    return block, qc
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_timeout_that_hides_what_its_signer_voted_on_is_evidence(placed: bool) -> None:
+    world = Alone()
+    lie(world, placed=placed)
+    tc = world.forge.tc(2, dict.fromkeys((1, 2, 3), world.forge.genesis))
+    world.hear(2, world.forge.timeout(2, 3, world.forge.genesis, tc))
+    assert evidence(world) == [("timeout lie", 2, 3)]
+
+
+def test_a_tc_that_hides_what_its_signers_voted_on_is_evidence() -> None:
+    world = Alone()
+    _, qc = lie(world)
+    world.hear(1, NewView(qc, world.forge.tc(3, {1: qc, 2: world.forge.genesis, 3: qc})))
+    assert evidence(world) == [("timeout lie", 2, 3)]
+
+
+def test_a_vote_against_a_qc_of_the_same_signer_is_evidence() -> None:
+    world = Alone()
+    world.hear(2, world.forge.vote(2, 1, b"a" * 32))
+    world.hear(1, NewView(world.forge.qc(1, b"b" * 32, signers=[1, 2, 3]), None))
+    assert evidence(world) == [("double vote", 2, 1)]
+
+
+def test_two_batches_with_one_number_are_evidence() -> None:
+    world = Alone()
+    for text in (b"one", b"other"):
+        body = native.build_frame(b"c" * 16, 1, [text])
+        unsigned = Batch(1, 2, 1, bytes(NODE_SIGNATURE_BYTES), body, tuple(native.parse_body(body, 1)))
+        signature = world.cluster.members[2].node.sign(unsigned.message(world.forge.context))
+        world.hear(2, BatchMessage(replace(unsigned, signature=signature)))
+    assert evidence(world) == [("double batch", 2, 1)]
+
+
+def test_evidence_is_stored_and_reported_once() -> None:
+    world = Alone()
+    heard = listen(world)
+    for block_id in (b"a", b"b", b"c", b"a"):
+        world.hear(2, world.forge.vote(2, 1, block_id * 32))
+    stored = [piece for effect in heard if isinstance(effect, Persist) for piece in effect.evidence]
+    assert [(piece.culprits, piece.view) for piece in stored] == [((2,), 1)]
+    assert evidence(world) == [("double vote", 2, 1)]

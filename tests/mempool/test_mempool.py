@@ -613,3 +613,15 @@ def test_light_load_without_commits_for_a_long_time_does_not_stop_a_replica(monk
     cluster.start(2)
     cluster.advance(20_000)
     assert cluster.ordered(0) == cluster.ordered(1) == cluster.ordered(2) == 50
+
+
+def test_a_batch_that_is_being_stored_is_not_held() -> None:
+    """Neither voted for nor proposed: a crash now would lose it."""
+    world = World()
+    batch = world.batch(1, 1)
+    assert world.offer(1, batch)
+    assert world.available(batch.ref) is MISSING
+    assert world.mempool.propose(NONE, 1) == ()
+    world.step(BatchStored(batch))
+    assert world.available(batch.ref) is AVAILABLE
+    assert world.mempool.propose(NONE, 1) == (batch.ref,)

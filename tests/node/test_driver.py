@@ -661,3 +661,35 @@ def test_a_life_begins_with_start(store: ChainStore) -> None:
         assert bench.core.steps == [fx.Start(), HELLO]
 
     go(main, store)
+
+
+# ---- durable before visible, once more
+
+
+def test_a_vote_of_a_later_phase_needs_its_record(store: ChainStore) -> None:
+    """In basic a view has several votes, and the record of one does not cover the next."""
+    prepare, precommit = (replace(vote(7), phase=phase) for phase in (Phase.PREPARE, Phase.PRECOMMIT))
+    record = fx.Persist(safety=replace(FRESH, voted_view=7, voted_phase=Phase.PREPARE))
+
+    async def main(bench: Bench) -> None:
+        bench.script([record, fx.Send(1, prepare)], [fx.Send(1, precommit)])
+        bench.post(HELLO, HELLO)
+        await until(lambda: bench.crashes)
+        assert [call[3] for call in bench.sent()] == [prepare.encoding]
+
+    go(main, store)
+
+
+def test_what_is_lazy_waits_for_a_write_that_is_not(store: ChainStore) -> None:
+    async def main(bench: Bench) -> None:
+        lazy = fx.Persist(blocks=(make_block(1, CONTEXT.root_id),), lazy=True)
+        bench.script([lazy, fx.Send(1, NEW_VIEW)], [voted(1), fx.Send(1, vote(1))])
+        bench.post(HELLO)
+        await until(bench.sent)
+        assert bench.names() == ["send"], "nothing that was sent depends on it"
+        bench.post(HELLO)
+        await until(lambda: len(bench.sent()) == 2)
+        assert bench.names() == ["send", "persist", "send"]
+        assert bench.calls[-2] == ("persist", 2, 0)
+
+    go(main, store)

@@ -428,6 +428,25 @@ def test_outside_the_core_things_stay_broken() -> None:
     assert world.nodes[0].life == 1, "no crash in the core after GST"
 
 
+def test_gst_heals_whatever_was_wrong_in_the_core() -> None:
+    before = [
+        Action(50_000, "crash", 0),
+        Action(50_000, "pause", 1),
+        Action(50_000, "disk", 2, argument=SECOND // 5),
+        Action(50_000, "clock", 2, argument=500_000),
+        Action(60_000, "partition", argument=0b0101),
+        Action(60_000, "loss", ALL, ALL, 900),
+    ]
+    setup = Setup(mode="liveness", duration_us=SECOND // 2)
+    world = World(setup, Plan(replace(QUICK, gst_us=200_000, core=(0, 1, 2, 3)), tuple(before)))
+    assert world.run().violations == []
+    assert set(world.first_commits) == {0, 1, 2, 3}
+    assert max(first.at_us for first in world.first_commits.values()) < SECOND
+    assert world.nodes[2].disk_us == QUICK.disk_us
+    ahead_us = [node.clock.local_us(2 * SECOND) - node.clock.local_us(SECOND) for node in world.nodes]
+    assert ahead_us == [SECOND] * 4
+
+
 def test_without_a_core_nothing_is_claimed() -> None:
     # The checker of liveness must be able to fail: here nobody is left to commit.
     setup = Setup(mode="liveness", duration_us=SECOND // 2)

@@ -378,8 +378,10 @@ def test_a_help_flood_provokes_answers_but_not_without_end() -> None:
     assert helped <= 3 * (2 * views + 0.5 * 1000 / PARAMETERS.fetch_retry_ms)
 
 
-def test_a_replayer_repeats_the_words_of_others() -> None:
+def test_a_replayer_repeats_its_own_words_and_those_of_others() -> None:
     run = alone("replayer", seconds=0.3)
+    own = Counter((to, vote) for to, vote in run.lies(Vote) if vote.signer == 1)
+    assert max(own.values()) > 1
     others = [vote for _, vote in run.lies(Vote) if vote.signer != 1]
     assert others and all(verifies(run, vote) for vote in others)
     assert run.struck("another signer")
@@ -431,7 +433,7 @@ def test_amnesia_contradicts_its_former_life(mode: str) -> None:
 
 
 def test_a_mutator_changes_every_kind_of_message() -> None:
-    run = attack({1: [strategy("mutator"), Recorder(random.Random(1))]}, seconds=2)
+    run = attack({1: [strategy("mutator"), Recorder(random.Random(1))]}, seconds=1.2)
     recorder = run.world.nodes[1].strategies[0].strategies[1]  # type: ignore[attr-defined]
     own = {bytes(word.encoding) for word in recorder.words}
     changed = Counter(type(lie.message).__name__ for lie in run.seen.lies if bytes(lie.message.encoding) not in own)
@@ -518,7 +520,7 @@ def kind_of_lie(page: Any, honest: ChainResponse, chain: list[Block]) -> str:
 
 @pytest.mark.parametrize("protocol", list(Mode))
 def test_a_hidden_qc_is_shown_to_one_replica_only(protocol: Mode) -> None:
-    run = alone("hidden-qc", "lock", seconds=2, protocol=protocol)
+    run = alone("hidden-qc", "lock", seconds=1.2, protocol=protocol)
     shown: dict[bytes, set[int]] = defaultdict(set)
     for lie in run.seen.lies:
         qc = lie.message.high_qc if isinstance(lie.message, NewView) else None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from hotstuff.consensus import effects as fx
 from hotstuff.simulator.faults import plan
 from hotstuff.simulator.setup import ALL, Action, Parameters, Plan, Setup
 from hotstuff.simulator.timeline import Timeline, describe
+from hotstuff.simulator.trace import TraceHash
 from hotstuff.simulator.world import World
+from hotstuff.types.messages import BlockRequest
 
 LINE = re.compile(r" *\d+\.\d{6}  (n\d+!? +(\d+|-)[* ]  \S.*| +-- .+ --)$")
 PARAMETERS = Parameters(view_timeout_ms=40, spread_ms=4, fetch_retry_ms=10, client_us=5000)
@@ -61,6 +65,31 @@ def test_a_vote_is_one_line_however_often_it_is_sent() -> None:
 )
 def test_faults_are_described(action: Action, text: str) -> None:
     assert describe(action, 4) == text
+
+
+def test_every_hook_goes_into_the_hash() -> None:
+    world = World(Setup())
+    node, message = world.nodes[1], BlockRequest(b"\1" * 32, 5, 1)
+    calls: list[Callable[[TraceHash], None]] = [
+        lambda trace: None,
+        lambda trace: trace.started(world, node),
+        lambda trace: trace.crashed(world, node),
+        lambda trace: trace.stepped(world, node, fx.Start(), ()),
+        lambda trace: trace.stepped(world, node, fx.Tick(), ()),
+        lambda trace: trace.stepped(world, node, fx.Received(1, message), ()),
+        lambda trace: trace.stepped(world, node, fx.Received(1, BlockRequest(b"\2" * 32, 5, 1)), ()),
+        lambda trace: trace.persisted(world, node, ()),
+        lambda trace: trace.sent(world, node, 2, message),
+        lambda trace: trace.sent(world, node, 3, message),
+        lambda trace: trace.acted(world, Action(0, "crash", 1)),
+        lambda trace: trace.acted(world, Action(0, "crash", 1, for_us=1)),
+    ]
+    hashes = set()
+    for call in calls:
+        trace = TraceHash()
+        call(trace)
+        hashes.add(trace.hexdigest)
+    assert len(hashes) == len(calls)
 
 
 def test_runs_from_seeds_see_everything_that_can_happen_without_byzantine_nodes() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hotstuff.consensus import effects as fx
+from hotstuff.consensus.verifier import Verifier
 from hotstuff.errors import InvariantViolation
 from hotstuff.mempool.mempool import Mempool
 from hotstuff.simulator.node import SimNode
@@ -18,6 +19,7 @@ from hotstuff.simulator.setup import Parameters, Plan, Setup
 from hotstuff.simulator.stabilisation import Stabilisation
 from hotstuff.simulator.world import World
 from hotstuff.types.block import Block
+from hotstuff.types.certificates import QC
 from hotstuff.types.hashing import Mode
 from hotstuff.types.messages import Message, Proposal, Timeout, Vote
 
@@ -75,6 +77,19 @@ def test_an_idle_network_is_silent() -> None:
     world = World(Setup(duration_us=100 * SECOND), Plan(Parameters(client_us=10**12)))
     result = world.run()
     assert result.commits == 0 and result.messages == Counter() and result.simulated_s == 100
+
+
+def test_each_certificate_is_verified_once_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Counter[bytes]()
+    verify = Verifier._qc
+
+    def counting(self: Verifier, qc: QC) -> bool:
+        checked[qc.key] += 1
+        return verify(self, qc)
+
+    monkeypatch.setattr(Verifier, "_qc", counting)
+    quiet().run()
+    assert len(checked) > 20 and set(checked.values()) == {1}
 
 
 # ---- observers ------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class HelpFlooder(Strategy):
 
 
 class Replayer(Strategy):
-    """Repeats what has reached it, from whomever it was, to anybody."""
+    """Repeats what it has heard and said, from whomever it was, to anybody."""
 
     def __init__(self, chance: random.Random, mode: str = "") -> None:
         super().__init__(chance, mode)
@@ -76,6 +76,10 @@ class Replayer(Strategy):
     def receiving(self, peer: int, message: Message) -> Iterable[Message]:
         self._heard.append(message)
         return (message,)
+
+    def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
+        self._heard.append(message)
+        return ((to, message),)
 
     def entering(self, view: int) -> Iterator[Outgoing]:
         for message in self.chance.sample(self._heard, min(16, len(self._heard))):
