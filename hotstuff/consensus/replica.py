@@ -443,7 +443,7 @@ class Replica:
                 continue
             parent = self.tree.get(header.parent_id)
             if parent is None and header.justify.view <= self.tree.root.view:
-                self._sync.forget(block.id)  # on an abandoned branch: its parent never comes into the tree
+                self._abandon(block)
                 continue
             if parent is None:
                 self._sync.hold(block)
@@ -453,6 +453,20 @@ class Replica:
             if self._add(block, parent):
                 queue += self._sync.children(block.id)
         self._try_commit()
+
+    def _abandon(self, block: Block) -> None:
+        """A block on a branch that left the chain below our root: its parent never comes into the tree.
+
+        If the highest commit certificate names it or a descendant, two conflicting blocks were committed: a third or
+        more of the power is Byzantine, and whatever we go on to say would be one of two truths.
+        """
+        self._sync.forget(block.id)
+        qc = self._commit_qc
+        if qc is not None and self._sync.lowest_missing(qc.commit_id) in (block.id, block.header.parent_id):
+            raise InvariantViolation(
+                f"safety violation: committed block {qc.commit_id.hex()} does not extend {self.tree.root.id.hex()} "
+                f"at height {self.tree.root.height}"
+            )
 
     def _add(self, block: Block, parent: Node) -> bool:
         """Check a block against its parent; a certified block passes, because an honest quorum checked it."""

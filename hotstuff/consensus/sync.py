@@ -69,11 +69,19 @@ class Sync:
         if block_id in self._wanted:
             return
         first = [i for i in signers if i in self._everyone]
+        turn = view % len(first) if first else 0  # or one that does not answer would be asked first every time
+        first = first[turn:] + first[:turn]
         sources = first + [i for i in self._everyone if i not in first]
         if sources:
             self._wanted[block_id] = _Wanted(view, sources, now_us)
         if len(self._wanted) > MAX_WANTED:
             self._wanted.popitem(last=False)
+
+    def lowest_missing(self, block_id: bytes) -> bytes:
+        """The block itself if it is not held, or the first of its ancestors that is not."""
+        while (held := self._orphans.get(block_id)) is not None:
+            block_id = held.header.parent_id
+        return block_id
 
     def forget(self, block_id: bytes) -> None:
         """The block is here, or no longer needed."""

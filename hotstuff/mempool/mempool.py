@@ -44,7 +44,8 @@ from hotstuff.types.validators import NODE_SIGNATURE_BYTES, ValidatorSet
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 # Bodies being fetched at a time, in one catch-up or one proposal.
 MAX_WANTED = 256
-# For how many views an author whose body was missing in a failed view is proposed only with a quorum of acks.
+# For how many views an author is proposed only with a quorum of acks, after a body of it was missing in a failed view
+# or had to be fetched from others.
 SLOW_VIEWS = 64
 # Own batches that are sent again to a peer that (re)connects; the rest it fetches when a block refers to them.
 MAX_RESENT = 64
@@ -249,6 +250,8 @@ class Mempool:
             return
         if peer == author:
             lane.ack(author, batch.ref)
+        else:
+            self._slow_until[author] = self._missing_in_view[0] + SLOW_VIEWS  # others had it and we had to ask
         lane.store(batch.ref)
         self._effects.append(StoreBatch(batch))
 
@@ -383,7 +386,9 @@ class Mempool:
         return self._lanes[ref.author].holds(ref)
 
     def _want(self, refs: Iterable[BatchRef], now_us: int, *, committed: bool) -> None:
-        """Ask for bodies: from their author first, then from who acknowledged them, then from everybody.
+        """Ask for bodies: from who acknowledged them, then from the author, then from everybody.
+
+        The author has sent it to everybody already; if it did not, asking it first would cost a retry every time.
 
         A proposal of made-up references must not keep out what is committed: half of the places are for that alone.
         """
@@ -394,7 +399,7 @@ class Mempool:
                 self._wanted[ref].committed = True  # from now on it is not given up
             if ref in self._wanted or len(self._wanted) >= limit or slot is None or ref.digest in slot.storing:
                 continue
-            likely = [ref.author, *slot.ackers(ref)]
+            likely = [*slot.ackers(ref), ref.author]
             first = [i for i in dict.fromkeys(likely) if i in self._everyone]
             sources = first + [i for i in self._everyone if i not in first]
             if sources:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -197,16 +197,17 @@ class _Campaign:
         space = self._run.space
         beginnings = [Beginning((), turn, 1) for turn, _ in space.turns(space.root)]
         judge = self._run.judge() if self._jobs == 1 else None
+        function = partial(_expand, replace(self._run), judge)  # a copy: what this one has cached cannot be sent
         for view in range(1, self._run.views + 1):
             parts = [beginnings[i : i + PART_BEGINNINGS] for i in range(0, len(beginnings), PART_BEGINNINGS)]
             items = [[beginning.encode() for beginning in part] for part in parts]
-            results = self._parts(f"view{view}", items, partial(_expand, self._run, judge), view)
+            results = self._parts(f"view{view}", items, function, view)
             layers = [{key: Beginning.decode(data) for key, data in result["next"]} for result in results]
             beginnings = list(merge(layers).values())
 
     def judge_sample(self) -> None:
         parts = -(-self._run.scenarios // PART_SCENARIOS)
-        self._parts("sample", range(parts), partial(_sample, self._run), None)
+        self._parts("sample", range(parts), partial(_sample, replace(self._run)), None)
 
     def _parts(
         self, stage: str, items: Sequence[Any], function: Callable[[tuple[int, Any]], Any], view: int | None

@@ -44,10 +44,12 @@ class World:
 
 def test_signers_are_asked_first_and_then_everybody_in_turn() -> None:
     world = World(5)
-    world.sync.want(b"a" * 32, (0, 3, 2), 9, 0)
+    world.sync.want(b"a" * 32, (0, 3, 2), 8, 0)
     order = [world.asked(now)[0] for now in range(0, 5 * RETRY, RETRY)]
     assert [to for to, _ in order[:4]] == [3, 2, 1, 4]
     assert order[0][1] == BlockRequest(b"a" * 32, 7, 256)
+    world.sync.want(b"b" * 32, (0, 3, 2), 9, 0)
+    assert next(to for to, message in world.asked(0) if message.block_id == b"b" * 32) == 2, "another one each view"
 
 
 def test_a_request_is_repeated_after_the_retry_time_and_not_before() -> None:
@@ -246,9 +248,11 @@ def test_a_peer_that_sends_useless_pages_is_not_asked_for_ever_s37(bad_page: str
     feed(cluster, 30, [0, 1, 2], 1500)
     honest = cluster.chain_page
     asked: list[int] = []
+    liars: list[object] = []
 
     def page(disk: object, from_height: int, limit: int = 8) -> ChainResponse:
-        if disk is not cluster.disks[0]:
+        liars.append(disk)
+        if disk is not liars[0]:
             return honest(disk, from_height, limit)
         asked.append(from_height)
         first = {"stale": 1, "foreign": from_height + 2, "empty": 10**6, "uncommitted": from_height}[bad_page]
@@ -263,7 +267,7 @@ def test_a_peer_that_sends_useless_pages_is_not_asked_for_ever_s37(bad_page: str
     assert asked != []
     assert len(asked) < 30
     assert cluster.ordered(3) == cluster.ordered(1)
-    assert all(strike.peer == 0 for _, strike in cluster.strikes)
+    assert all(cluster.disks[strike.peer] is liars[0] for _, strike in cluster.strikes)
     assert (cluster.strikes != []) == (bad_page in ("foreign", "uncommitted"))
 
 

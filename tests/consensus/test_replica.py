@@ -318,6 +318,40 @@ def test_two_committed_blocks_of_one_view_stop_the_replica() -> None:
         world.replica._commit(world.forge.qc(3, b"x" * 32, b"y" * 32))
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_committed_branch_that_left_the_chain_below_our_root_stops_the_replica(length: int) -> None:
+    """A third of the power was Byzantine. Going on would mean to follow one of two truths, and to ask for ever."""
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4, 5])
+    for block, qc in chain:
+        world.propose(block)
+        world.hear(3, NewView(qc, None))
+    root = world.replica.tree.root
+    assert root.view == 3
+    justify, branch = chain[0][1], []
+    for height in range(4, 4 + length):
+        block = world.forge.block(3 + height, justify, height)
+        justify = world.forge.qc(block.header.view, block.id)
+        branch.append(block)
+    commit = world.forge.qc(20, b"x" * 32, branch[-1].id)
+    world.hear(3, NewView(commit, None))
+    with pytest.raises(InvariantViolation, match="does not extend"):
+        for block in reversed(branch):
+            world.hear(3, BlockResponse(block.id, (block,)))
+
+
+def test_a_certified_branch_that_was_not_committed_stops_nobody() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4, 5])
+    for block, qc in chain:
+        world.propose(block)
+        world.hear(3, NewView(qc, None))
+    block = world.forge.block(7, chain[0][1], 4)
+    world.hear(3, NewView(world.forge.qc(7, block.id), None))
+    world.hear(3, BlockResponse(block.id, (block,)))
+    assert world.replica.tree.root.view == 3
+
+
 # ---- commit
 
 
@@ -1208,31 +1242,30 @@ def test_a_block_is_written_with_the_vote_for_it() -> None:
 # ---- what is noticed
 
 
-def lie(world: Alone, *, placed: bool = True) -> tuple[Block, QC]:
-    """Validator 2 votes for a block of view 3, and so knows its justify, a QC of view 2."""
-    (first, _), (second, qc), _ = world.forge.chain([1, 2, 3])
+def lie(world: Alone, *, placed: bool = True) -> tuple[QC, QC]:
+    """Validator 2 votes for a block of view 3, and so knows its justify, a QC of view 2; the QCs of views 1 and 2."""
+    (first, old), (second, qc), _ = world.forge.chain([1, 2, 3])
     world.propose(first)
     world.propose(second)
     block = world.forge.block(3, qc, 3 if placed else 7)
     world.propose(block)
     assert (world.replica.tree.get(block.id) is not None) is placed
     world.hear(2, world.forge.vote(2, 3, block.id))
-    return block, qc
+    return old, qc
 
 
 @pytest.mark.parametrize("placed", [True, False])
 def test_a_timeout_that_hides_what_its_signer_voted_on_is_evidence(placed: bool) -> None:
     world = Alone()
-    lie(world, placed=placed)
-    tc = world.forge.tc(2, dict.fromkeys((1, 2, 3), world.forge.genesis))
-    world.hear(2, world.forge.timeout(2, 3, world.forge.genesis, tc))
+    old, _ = lie(world, placed=placed)
+    world.hear(2, world.forge.timeout(2, 3, old, world.forge.tc(2, dict.fromkeys((1, 2, 3), old))))
     assert evidence(world) == [("timeout lie", 2, 3)]
 
 
 def test_a_tc_that_hides_what_its_signers_voted_on_is_evidence() -> None:
     world = Alone()
-    _, qc = lie(world)
-    world.hear(1, NewView(qc, world.forge.tc(3, {1: qc, 2: world.forge.genesis, 3: qc})))
+    old, qc = lie(world)
+    world.hear(1, NewView(qc, world.forge.tc(3, {1: qc, 2: old, 3: qc})))
     assert evidence(world) == [("timeout lie", 2, 3)]
 
 

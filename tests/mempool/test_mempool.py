@@ -489,7 +489,7 @@ def test_a_full_window_makes_clients_wait_and_does_not_raise_or_spin(monkeypatch
 # ---- fetching and executing
 
 
-def test_a_missing_body_is_asked_from_its_author_then_from_who_holds_it_then_from_all() -> None:
+def test_a_missing_body_is_asked_from_who_holds_it_then_from_its_author_then_from_all() -> None:
     world = World()
     ref = made_up(1, 1)
     world.ack(3, ref)
@@ -497,7 +497,7 @@ def test_a_missing_body_is_asked_from_its_author_then_from_who_holds_it_then_fro
     order = [asked(world.effects)]
     world.effects.clear()
     order += [asked(world.later(world.config.fetch_retry_ms)) for _ in range(3)]
-    assert order == [{1: (ref,)}, {3: (ref,)}, {2: (ref,)}, {1: (ref,)}]
+    assert order == [{3: (ref,)}, {1: (ref,)}, {2: (ref,)}, {3: (ref,)}]
 
 
 def test_a_body_of_a_proposal_is_given_up_and_one_of_a_commit_is_not() -> None:
@@ -625,3 +625,24 @@ def test_a_batch_that_is_being_stored_is_not_held() -> None:
     world.step(BatchStored(batch))
     assert world.available(batch.ref) is AVAILABLE
     assert world.mempool.propose(NONE, 1) == (batch.ref,)
+
+
+def test_an_author_whose_body_came_from_others_is_proposed_only_when_a_quorum_holds_it() -> None:
+    world = World()
+    batch = world.batch(1, 1)
+    assert world.available(batch.ref, view=7) is MISSING
+    assert world.offer(3, batch), "it was asked for"
+    world.step(BatchStored(batch))
+    assert world.mempool.propose(NONE, 8) == ()
+    for peer in (1, 3):
+        world.ack(peer, batch.ref)
+    assert world.mempool.propose(NONE, 8) == (batch.ref,)
+
+
+def test_an_author_whose_body_came_late_from_itself_is_proposed_at_once() -> None:
+    world = World()
+    batch = world.batch(1, 1)
+    assert world.available(batch.ref, view=7) is MISSING
+    assert world.offer(1, batch)
+    world.step(BatchStored(batch))
+    assert world.mempool.propose(NONE, 8) == (batch.ref,)
