@@ -318,7 +318,7 @@ class Replica:
             return
         before = self.tree.root.height
         self._take_page(peer, response)
-        self._sync.page_arrived(useful=self.tree.root.height > before, now_us=self._now_us)
+        self._sync.page_arrived(peer, useful=self.tree.root.height > before, now_us=self._now_us)
 
     def _take_page(self, peer: int, response: ChainResponse) -> None:
         expected = self.tree.root.id

@@ -52,6 +52,7 @@ class Sync:
         self._wanted: OrderedDict[bytes, _Wanted] = OrderedDict()
         self._orphans: OrderedDict[bytes, Block] = OrderedDict()
         self._chain: _Chain | None = None
+        self._owing: set[int] = set()
 
     # ---- blocks by hash
 
@@ -123,13 +124,20 @@ class Sync:
             self._chain = _Chain(first + [i for i in self._everyone if i not in first], now_us)
 
     def awaits(self, peer: int) -> bool:
-        """Has `peer` been asked for a page?"""
-        return self._chain is not None and self._chain.peer == peer
+        """Has `peer` been asked for a page, and not answered yet?
 
-    def page_arrived(self, *, useful: bool, now_us: int) -> None:
-        """The page that was asked for. `useful`: it committed something; who sends another kind is not asked again."""
+        An answer may come after somebody else was asked, or after the chase was given up: where every answer takes
+        longer than the retry time, it is the only kind there is.
+        """
+        return peer in self._owing
+
+    def page_arrived(self, peer: int, *, useful: bool, now_us: int) -> None:
+        """A page that was asked for. `useful`: it committed something; who sends another kind is not asked again."""
+        self._owing.discard(peer)
+        if self._chain is None and useful:
+            self.start_chain((peer,), now_us)
         chain = self._chain
-        if chain is None:
+        if chain is None or (peer != chain.peer and not useful):
             return
         chain.peer, chain.retry_us = None, now_us
         if useful:
@@ -163,6 +171,7 @@ class Sync:
             if self._chain is None:
                 return
             chain.peer = chain.sources[chain.asked % len(chain.sources)]
+            self._owing.add(chain.peer)
             chain.retry_us = now_us + self._retry_us
             self._effects.append(Send(chain.peer, ChainRequest(root_height + 1)))
 

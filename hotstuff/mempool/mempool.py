@@ -109,6 +109,8 @@ class Mempool:
         self._wanted: dict[BatchRef, _Wanted] = {}
         self._missing_in_view: tuple[int, tuple[int, ...]] = (0, ())
         self._slow_until: dict[int, int] = {}
+        self._unproven_view = 0
+        self._careful_until = 0
         self._queue: deque[Block] = deque()
         self._queue_changed = False
         self._may_ack = self._may_author = False
@@ -285,6 +287,7 @@ class Mempool:
         upcoming = {author: included[author] + 1 for author in authors}
         refs: list[BatchRef] = []
         size = 0
+        self._unproven_view = 0
         while authors and len(refs) < MAX_BATCH_REFS:
             for author in list(authors):
                 ref = self._eligible(author, upcoming[author], view)
@@ -300,8 +303,12 @@ class Mempool:
         slot = self._lanes[author].slots.get(seq)
         if slot is None or slot.first is None:
             return None
-        slow = self._slow_until.get(author, 0) >= view
-        return slot.first if not slow or self._proven(slot.first) else None
+        if self._proven(slot.first):
+            return slot.first
+        if max(self._slow_until.get(author, 0), self._careful_until) >= view:
+            return None
+        self._unproven_view = view
+        return slot.first
 
     def extend(self, included: tuple[int, ...], refs: tuple[BatchRef, ...]) -> tuple[int, ...] | None:
         """Contiguous lanes, known authors, sizes within the limits."""
@@ -353,7 +360,13 @@ class Mempool:
         return False
 
     def view_failed(self, view: int) -> None:
-        """Bodies that were missing when a view failed make their authors slow for a while."""
+        """Bodies that were missing when a view failed make their authors slow for a while.
+
+        If it was our view and we proposed what not everybody may have had, we are careful with every author for as
+        long: where bodies travel more slowly than blocks, all such views would fail.
+        """
+        if view == self._unproven_view:
+            self._careful_until = view + SLOW_VIEWS
         failed, authors = self._missing_in_view
         if failed == view:
             for author in authors:

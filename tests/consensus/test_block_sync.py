@@ -126,9 +126,10 @@ def test_the_chain_is_asked_for_from_one_peer_until_it_does_not_help() -> None:
     assert world.asked(0) == [(2, ChainRequest(8))]
     assert world.sync.awaits(2)
     assert not world.sync.awaits(1)
-    world.sync.page_arrived(useful=True, now_us=5)
+    world.sync.page_arrived(2, useful=True, now_us=5)
+    assert not world.sync.awaits(2), "one page for one request"
     assert world.asked(5)[0][0] == 2
-    world.sync.page_arrived(useful=False, now_us=6)
+    world.sync.page_arrived(2, useful=False, now_us=6)
     assert world.asked(6)[0][0] == 1
     assert world.asked(6 + RETRY)[0][0] == 3, "no answer"
 
@@ -138,9 +139,9 @@ def test_the_chase_ends_after_a_whole_round_in_vain_whether_peers_answer_or_not(
     world = World()
     world.sync.start_chain((), 0)
     for now in (0, RETRY, 2 * RETRY):
-        assert world.asked(now) != []
+        ((peer, _),) = world.asked(now)
         if answers:
-            world.sync.page_arrived(useful=False, now_us=now)
+            world.sync.page_arrived(peer, useful=False, now_us=now)
     assert world.asked(3 * RETRY) == []
     assert not world.sync.catching_up
     assert world.sync.deadline_us(0) is None
@@ -150,9 +151,31 @@ def test_a_useful_page_begins_a_new_round() -> None:
     world = World()
     world.sync.start_chain((), 0)
     for now, useful in enumerate((False, False, True, False, False)):
-        assert world.asked(now) != []
-        world.sync.page_arrived(useful=useful, now_us=now)
+        ((peer, _),) = world.asked(now)
+        world.sync.page_arrived(peer, useful=useful, now_us=now)
     assert world.sync.catching_up
+
+
+@pytest.mark.parametrize("late", [1, 7])
+def test_a_page_that_comes_after_the_retry_time_counts_also_when_the_chase_was_given_up(late: int) -> None:
+    world = World()
+    world.sync.start_chain((), 0)
+    for now in range(0, late * RETRY, RETRY):
+        world.asked(now)
+    assert world.sync.awaits(1)
+    world.sync.page_arrived(1, useful=True, now_us=late * RETRY)
+    assert world.sync.catching_up
+    assert world.asked(late * RETRY) != []
+
+
+def test_a_useless_late_page_does_not_disturb_the_chase() -> None:
+    world = World()
+    world.sync.start_chain((), 0)
+    world.asked(0)
+    assert world.asked(RETRY)[0][0] == 2
+    world.sync.page_arrived(1, useful=False, now_us=RETRY + 1)
+    assert world.sync.awaits(2)
+    assert world.asked(RETRY + 2) == []
 
 
 def test_pages_wait_for_the_bodies_of_those_before() -> None:
@@ -349,7 +372,7 @@ def test_a_page_with_a_forged_certificate_commits_nothing() -> None:
     blocks = tuple(block for block, _ in chain)
     forged = replace(chain[2][1], commit_id=blocks[2].id)
     replica._sync.start_chain((1,), 0)
-    replica._sync._chain.peer = 1  # type: ignore[union-attr]
+    replica._sync._owing.add(1)
     cluster.step(0, Received(1, ChainResponse(1, blocks, forged)))
     cluster.settle()
     assert replica.tree.root.height == 0

@@ -646,3 +646,31 @@ def test_an_author_whose_body_came_late_from_itself_is_proposed_at_once() -> Non
     assert world.offer(1, batch)
     world.step(BatchStored(batch))
     assert world.mempool.propose(NONE, 8) == (batch.ref,)
+
+
+def test_after_a_failed_view_of_ours_we_propose_only_what_a_quorum_holds_our_own_batches_too() -> None:
+    world = World()
+    own = world.seal()
+    assert own is not None
+    world.step(BatchStored(own))
+    assert world.mempool.propose(NONE, 4) == (own.ref,)
+    world.mempool.view_failed(3)
+    assert world.mempool.propose(NONE, 8) == (own.ref,), "another view failed"
+    world.mempool.view_failed(8)
+    assert world.mempool.propose(NONE, 12) == ()
+    for peer in (1, 2):
+        world.ack(peer, own.ref)
+    assert world.mempool.propose(NONE, 12) == (own.ref,)
+
+
+def test_a_failed_view_with_proven_batches_only_makes_us_no_more_careful() -> None:
+    world = World()
+    own = world.seal()
+    assert own is not None
+    world.step(BatchStored(own))
+    for peer in (1, 2):
+        world.ack(peer, own.ref)
+    assert world.mempool.propose(NONE, 4) == (own.ref,)
+    world.mempool.view_failed(4)
+    other = world.hold(1, 1)
+    assert other in world.mempool.propose(NONE, 8)

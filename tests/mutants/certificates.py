@@ -10,6 +10,8 @@ BLOCK = "types/test_block.py::"
 MESSAGES = "types/test_messages.py::"
 CERTIFICATES = "types/test_certificates.py::"
 AGGREGATE = "crypto/test_aggregate.py::"
+BLS = "crypto/test_bls.py::"
+GENESIS = "node/test_node_genesis.py::"
 COLLECTOR = "consensus/test_collector.py::"
 VERIFIER = "consensus/test_verifier.py::"
 DESK = "consensus/test_desk.py::"
@@ -113,6 +115,42 @@ ARITHMETIC = (
         "if len({bytes([key[0] & ~_G1_SIGN_BIT]) + key[1:] for key in keys}) != len(keys):",
         "if False:",
         (POWER + "test_duplicate_keys", POWER + "test_opposite_keys"),
+    ),
+    Mutant(
+        "validator without power",
+        "safety",
+        "protocol 1.1",
+        VALIDATORS + "_check_members",
+        "if not 1 <= member.power <= MAX_TOTAL_POWER:",
+        "if not 0 <= member.power <= MAX_TOTAL_POWER:",
+        (POWER + "test_power_out_of_range[0]",),
+    ),
+    Mutant(
+        "total power without a bound",
+        "safety",
+        "protocol 1.1",
+        VALIDATORS + "_check_members",
+        "if sum(m.power for m in members) > MAX_TOTAL_POWER:",
+        "if False:",
+        (POWER + "test_total_power_cannot_overflow",),
+    ),
+    Mutant(
+        "key without a proof of possession",
+        "safety",
+        "protocol 1.3",
+        "node.genesis:_read_member",
+        "if not bls.verify_possession(",
+        "if False and not bls.verify_possession(",
+        (GENESIS + "test_a_proof_of_another_key", GENESIS + "test_a_copied_bls_key_with_its_proof"),
+    ),
+    Mutant(
+        "point at infinity taken for a key",
+        "safety",
+        "protocol 1.4, 12.11",
+        "crypto.bls:_decode",
+        "if encoded[0] & _INFINITY_FLAG:",
+        "if False:",
+        (BLS + "TestMalformedPoints::test_infinity",),
     ),
     Mutant(
         "two validators with opposite keys",

@@ -219,6 +219,15 @@ DRIVING = (
         (DRIVER + "test_another_error_while_the_disk_was_full_is_fatal",),
     ),
     Mutant(
+        "driver goes on after an exception of the core",
+        "safety",
+        "protocol 12.31",
+        D + "_turn",
+        "            self._fail(error)\n",
+        "            pass\n",
+        (DRIVER + "test_a_signed_message_needs_its_record", DRIVER + "test_a_body_that_is_gone_is_fatal"),
+    ),
+    Mutant(
         "driver acts on a timer before what had arrived",
         "liveness",
         "protocol 4.3, 12.21",
