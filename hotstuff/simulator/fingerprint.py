@@ -23,6 +23,8 @@ and the time. All of that goes into the fingerprint, except what is argued here:
 * Whom one has helped in an earlier view: help is given once for each view. From whom one has heard, unless one waits
   for that.
 
+* Witnesses: they see nothing (`rounds.Blind`), and nothing depends on what they see.
+
 Signers, leaders and the order of messages keep the numbers of validators: renaming validators is left to the generator
 of scenarios.
 """

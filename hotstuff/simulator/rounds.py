@@ -56,8 +56,8 @@ TIMING = Timing(view_timeout_ms=1000, spread_ms=50, fetch_retry_ms=100)
 VIEW_US = 400_000_000
 # Between two views: help may be given again, and blocks asked for again, but no timer of a view runs out.
 PAUSE_US = 110_000
-# Deliveries within one view of a scenario: far more than instances have to say to each other.
-MAX_DELIVERIES = 100_000
+# Deliveries within one view of a scenario, or in the calm: far more than instances should have to say to each other.
+MAX_DELIVERIES = 50_000
 
 
 class Arena:
@@ -297,7 +297,7 @@ class Execution:
         """All are connected. Returns the views that it took until every honest instance had committed so many blocks
         proposed in this time; None if that did not happen within `max_views` views."""
         self.part = None
-        start, self.view = self.view, 2**62
+        start, self.view = self.view, 2**62  # no message waits for a later view
         self.queue += self.late + self.held
         self.late, self.held = [], []
         for one in self.instances:

@@ -257,7 +257,7 @@ class _Campaign:
 def _expand(run: Twins, judge: Judge | None, item: tuple[int, Any]) -> dict[str, Any]:
     """A part of a view. In a process of its own the judge stays from part to part, for what it has seen before."""
     if judge is None:
-        judge = _JUDGES.setdefault(run, run.judge())
+        judge = _JUDGES[run] = _JUDGES.get(run) or run.judge()
     judge.tally = Tally()
     _, beginnings = item
     found = merge(judge.expand(run.space, Beginning.decode(data)) for data in beginnings)

@@ -11,7 +11,7 @@ from hotstuff.consensus.pacemaker import LEADER_WAIT_DIVISOR, SUSPECT_DIVISOR
 from hotstuff.consensus.rules import HotStuff2, Jolteon
 from hotstuff.types.certificates import QC
 from hotstuff.types.hashing import PHASES, Mode, Phase
-from hotstuff.types.messages import NewView, Proposal, Timeout, Vote
+from hotstuff.types.messages import BlockResponse, NewView, Proposal, Timeout, Vote
 
 EVERY = pytest.mark.parametrize("mode", Mode)
 BLOCKS_FOR_A_COMMIT = {Mode.BASIC: 1, Mode.CHAINED: 3, Mode.HOTSTUFF2: 2, Mode.JOLTEON: 2}
@@ -354,3 +354,46 @@ def test_hotstuff2_gives_a_suspect_the_whole_time_after_a_failed_view() -> None:
         assert world.replica.view == 6, "the leader of view 2 again"
         deadline = world.replica._pacemaker.view_deadline_us
         assert deadline == 1_000_000 // (SUSPECT_DIVISOR if suspected else 1)
+
+
+# ---- some hold the QC of a view, others its TC
+
+
+@EVERY
+def test_who_left_a_view_by_its_tc_votes_for_a_block_on_its_qc_l14(mode: Mode) -> None:
+    world = Alone(mode=mode)
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    world.hear(1, NewView(chain[1][1], world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[1][1]))))
+    assert world.replica.view == 5
+    late = world.forge.block(4, chain[2][1], 4)
+    qc = world.forge.qc(4, late.id, phase=world.forge.last_phase)
+    world.hear(2, NewView(qc, None))
+    world.hear(2, BlockResponse(late.id, (late,)))
+    world.said.clear()
+    world.propose(world.forge.block(5, qc, 5))
+    assert 5 in [e.message.view for e in world.sent(Vote) if isinstance(e.message, Vote)]
+
+
+@EVERY
+def test_who_left_a_view_by_its_qc_and_who_by_its_tc_meet_again_l14(mode: Mode) -> None:
+    """The leader of view 5 knows only the TC. Where locks forbid to follow it, the next leader has heard of the QC."""
+    world = Alone(mode=mode)
+    chain = world.forge.chain([1, 2, 3, 4])
+    for block, qc in chain:
+        world.propose(block)
+        world.hear(3, NewView(qc, None))
+    assert world.replica.view == 5
+    tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[2][1]))
+    world.said.clear()
+    world.propose(world.forge.block(5, chain[2][1], 4, tc=tc), tc)
+    voted = [e.message.view for e in world.sent(Vote) if isinstance(e.message, Vote)]
+    assert (5 in voted) == (mode in (Mode.CHAINED, Mode.JOLTEON))
+    for peer in (1, 2):
+        world.hear(peer, world.forge.timeout(peer, 5, chain[2][1], tc))
+    own = [e.message for e in world.sent(Timeout) if isinstance(e.message, Timeout)]
+    assert own[0].high_qc == chain[3][1], "everybody hears of the QC now"
+    after = world.forge.tc(5, {0: chain[3][1], 1: chain[2][1], 2: chain[2][1]})
+    world.propose(world.forge.block(6, chain[3][1], 5, tc=after), after)
+    assert 6 in [e.message.view for e in world.sent(Vote) if isinstance(e.message, Vote)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hotstuff.consensus import rules as core
+from hotstuff.consensus.safety import Safety
 from hotstuff.consensus.tree import BlockTree, Node
 from hotstuff.simulator import rounds
 from hotstuff.simulator.rounds import Arena
@@ -131,8 +132,6 @@ def test_no_commits_in_the_calm_is_stuck(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_view_without_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hotstuff.consensus.safety import Safety
-
     monkeypatch.setattr(Safety, "timeout", lambda _: None)
     judge = Judge(Arena(Mode.CHAINED, 4, 1, 1), GOAL)
     judge.judge(decode_scenario([[0, None, 0b10011]]))

@@ -22,6 +22,14 @@ ORPHANS = 512
 RECENT_BLOCKS = 512
 WANTED_BODIES = 256
 LANE_WINDOW = 4096
+# The witness: evidence about the last 16 views, and about the votes above.
+WITNESS_VIEWS = 16 + VOTE_WINDOW + 1
+HEADERS_PER_VIEW = 8
+CANDIDATES = 64
+CANDIDATES_UNDER_WAY = 8
+KINDS_WITH_VIEWS = 4
+CONVICTIONS = 64
+CHECKPOINTS = 16
 
 Size = Callable[[Any], int]
 """Of a replica."""
@@ -35,6 +43,7 @@ class Bounded(Checker):
     blocks above the root         one proposal and one certified block for each view that it has been in since
     waiting for a check           64 messages of each peer
     numbers of a lane             4096; one lane is looked at for each step, in turn
+    watched by the witness        16 views back and 10 ahead, 8 headers each
     everything else               a constant of its own
     """
 
@@ -44,6 +53,7 @@ class Bounded(Checker):
         super().attach(world, ledger)
         n = len(self.powers.of)
         votes = n * (VOTE_WINDOW + 1) * (3 if world.context.mode == Mode.BASIC else 1)
+        charges = n * (KINDS_WITH_VIEWS * WITNESS_VIEWS + CONVICTIONS + CANDIDATES + CANDIDATES_UNDER_WAY)
         self._view: dict[int, int] = {}
         self._lane = 0
         self._limits: list[tuple[str, Size, int]] = [
@@ -56,10 +66,16 @@ class Bounded(Checker):
             ("orphans", lambda replica: len(replica._sync._orphans), ORPHANS),
             ("recent blocks", lambda replica: len(replica.tree._recent), RECENT_BLOCKS),
             ("peers helped", lambda replica: len(replica._helped), n),
+            ("candidates for evidence", lambda replica: len(replica._witness._waiting), CANDIDATES),
+            ("candidates under check", lambda replica: len(replica._witness._jobs), CANDIDATES_UNDER_WAY),
+            ("charges", lambda replica: len(replica._witness._tried), charges),
+            ("views watched", lambda replica: len(replica._witness._seen._ballots), WITNESS_VIEWS),
+            ("headers watched", lambda replica: len(replica._witness._seen._headers), WITNESS_VIEWS * HEADERS_PER_VIEW),
         ]
 
     def stepped(self, node: SimNode, event: fx.Event, effects: Sequence[fx.Effect]) -> None:
         replica: Any = node.replica
+        self._lane = (self._lane + 1) % len(self.powers.of)
         for name, size, limit in self._limits:
             if size(replica) > limit:
                 self._exceeded(node, name, size(replica), limit)
@@ -67,6 +83,9 @@ class Bounded(Checker):
         blocks, limit = len(replica.tree) - 1, 2 * (view - replica.tree.root.view)
         if blocks > limit:
             self._exceeded(node, "blocks above the root", blocks, limit)
+        states = replica._divergence._states[self._lane]
+        if len(states) > CHECKPOINTS:
+            self._exceeded(node, "checkpoints of one validator", len(states), CHECKPOINTS)
         if isinstance(event, fx.Received):
             waiting = replica._desk._waiting.get(event.peer, 0)
             if waiting > WAITING_PER_PEER:
@@ -75,7 +94,6 @@ class Bounded(Checker):
             self._check_mempool(node, node.payload)
 
     def _check_mempool(self, node: SimNode, mempool: Any) -> None:
-        self._lane = (self._lane + 1) % len(mempool._lanes)
         lane = mempool._lanes[self._lane]
         if len(mempool._wanted) > WANTED_BODIES:
             self._exceeded(node, "bodies asked for", len(mempool._wanted), WANTED_BODIES)

@@ -12,6 +12,7 @@ from hotstuff.simulator.checkers.base import Checker
 from hotstuff.simulator.checkers.ledger import Ledger, Tally
 from hotstuff.types.block import BatchRef, Block
 from hotstuff.types.encoding import ZERO_HASH, Buffer
+from hotstuff.types.messages import Message, StateReport
 
 if TYPE_CHECKING:
     from hotstuff.simulator.node import SimNode
@@ -62,6 +63,7 @@ class Execution(Checker):
         self._after: dict[tuple[bytes, bytes], State] = {}
         self._root_at: dict[int, bytes] = {}
         self._bodies: dict[bytes, bytes] = {}
+        self._reported: dict[int, bytes] = {}
         self._committed: set[bytes] = {ledger.context.root_id}
         self.path: dict[int, list[State]] = {}
         """Of each validator: the states after height 0, 1, 2, ..."""
@@ -70,6 +72,14 @@ class Execution(Checker):
         commit_id = tally.preimage[1]
         if commit_id != ZERO_HASH:
             self._committed.update(b.id for b in self.ledger.ancestors(commit_id, self._committed.__contains__))
+
+    def sent(self, node: SimNode, message: Message) -> None:
+        """What an application reports of its state is the same everywhere."""
+        if (
+            isinstance(message, StateReport)
+            and self._reported.setdefault(message.height, message.state) != message.state
+        ):
+            self.fail(f"validator {node.index} reports another state after height {message.height} than another one")
 
     def started(self, node: SimNode) -> None:
         # A crash may have taken the end of what was executed, a lost disk all of it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 from hotstuff.consensus import effects as fx
@@ -22,6 +21,8 @@ DEPTH = {Mode.BASIC: 1, Mode.HOTSTUFF2: 2, Mode.JOLTEON: 2, Mode.CHAINED: 3}
 SLACK_VIEWS = 6
 """Views without a commit before timers grow."""
 GROWTH_STEPS = 12
+SCHEDULE_MAX = 1 << 17
+"""Views in which every schedule repeats itself."""
 REBROADCAST_US = 2_000_000
 PAGE_BLOCKS = 16
 BODIES_AT_A_TIME = 64
@@ -72,8 +73,8 @@ def allowance(now: Situation, is_core: Callable[[int], bool]) -> Allowance:
     3. From then on, `depth` views in a row led by the core commit: basic 1, hotstuff2 and jolteon 2, chained 3. A timer
        of at least 15 delays is enough for late entry (2: a timeout and the answer to it), proposal, fetching the
        parent, vote and certificate, and grows faster than a Byzantine leader before the run can hold anybody back.
-       Leaders take turns by power, and faulty ones have less than a third of it, so at least three of the core follow
-       each other somewhere. The first such run at or after view + depth + 7 + m is looked up in the schedule.
+       If leaders take turns by power, faulty ones have less than a third of the turns, so at least three of the core
+       follow each other somewhere. The first such run at or after view + depth + 7 + m is looked up in the schedule.
 
     Time: each of these views lasts at most its timer, and six delays for what follows it (timeouts, TC, forwarding).
     Timers grow with the views since the *lowest* last commit in the core. On top of that come once: the catching up,
@@ -85,7 +86,10 @@ def allowance(now: Situation, is_core: Callable[[int], bool]) -> Allowance:
     while spent_us < now.catch_up_us:
         m += 1
         spent_us += timer_us(now.base_us, m)
-    start = next(v for v in count(first_long + m) if all(is_core(v + i) for i in range(depth)))
+    possible = range(first_long + m, first_long + m + SCHEDULE_MAX)
+    start = next((v for v in possible if all(is_core(v + i) for i in range(depth))), None)
+    if start is None:
+        raise ValueError(f"leaders: the core never leads {depth} views in a row")
     views = start + depth - now.view
     excess = now.view - now.commit_view - depth - SLACK_VIEWS
     timers_us = sum(timer_us(now.base_us, excess + i) + 6 * now.delay_us for i in range(views + 1))

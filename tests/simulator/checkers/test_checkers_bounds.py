@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,10 @@ from hotstuff.types.messages import NewView
 def fill(container: Any, count: int) -> None:
     """That many entries."""
     container.clear()
-    container.update((n, n) for n in range(count))
+    if isinstance(container, deque):
+        container.extend(range(count))
+    else:
+        container.update((n, n) for n in range(count))
 
 
 CONTAINERS: list[tuple[str, Callable[[Any], Any], int]] = [
@@ -34,6 +38,12 @@ CONTAINERS: list[tuple[str, Callable[[Any], Any], int]] = [
     ("orphans", lambda replica: replica._sync._orphans, 512),
     ("recent blocks", lambda replica: replica.tree._recent, 512),
     ("peers helped", lambda replica: replica._helped, 4),
+    ("candidates for evidence", lambda replica: replica._witness._waiting, 64),
+    ("candidates under check", lambda replica: replica._witness._jobs, 8),
+    ("charges", lambda replica: replica._witness._tried, 4 * (4 * 27 + 64 + 64 + 8)),
+    ("views watched", lambda replica: replica._witness._seen._ballots, 27),
+    ("headers watched", lambda replica: replica._witness._seen._headers, 27 * 8),
+    ("checkpoints of one validator", lambda replica: replica._divergence._states[2], 16),
     ("bodies asked for", lambda replica: replica._payload._wanted, 256),
     ("numbers of lane 1", lambda replica: replica._payload._lanes[1].slots, 4096),
 ]

@@ -12,6 +12,7 @@ from hotstuff.simulator.checkers.execution import Answers, Execution, transactio
 from hotstuff.simulator.disk import Disk
 from hotstuff.types.batch import Batch
 from hotstuff.types.block import Block
+from hotstuff.types.messages import StateReport
 
 
 def blocks_of(stage: Stage, *payloads: list[Batch]) -> list[Block]:
@@ -167,6 +168,14 @@ def test_another_state_at_a_height_is_found() -> None:
     stage.executes(0, block)
     with violates("I10", "another state after height 1"):
         stage.executes(1, other)
+
+
+def test_another_state_reported_by_an_application_is_found() -> None:
+    stage = Stage(Execution())
+    for i, height, state in ((0, 32, b"a"), (1, 32, b"a"), (0, 64, b"b"), (3, 32, b"c")):
+        stage.sends(i, StateReport(height, state * 32))
+    with violates("I10", "validator 2 reports another state after height 64"):
+        stage.sends(2, StateReport(64, b"a" * 32))
 
 
 def test_transactions_are_read_from_the_body() -> None:

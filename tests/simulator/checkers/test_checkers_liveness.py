@@ -48,6 +48,12 @@ def test_the_run_of_core_leaders_is_looked_up() -> None:
     assert allowance(replace(NOW, mode=Mode.JOLTEON), turns(10, 0, 3, 6)).views == 31 + 2 - 20
 
 
+def test_without_such_a_run_nothing_can_be_promised() -> None:
+    assert allowance(replace(NOW, mode=Mode.BASIC), turns(2, 0)).views > 0
+    with pytest.raises(ValueError, match="the core never leads 3 views in a row"):
+        allowance(NOW, turns(2, 0))
+
+
 def test_catching_up_takes_views_of_growing_length() -> None:
     # 1500 + 2250 < 5000 <= 1500 + 2250 + 3375
     assert allowance(replace(NOW, catch_up_us=5000), lambda _: True).views == allowance(NOW, lambda _: True).views + 3
