@@ -21,7 +21,7 @@ def table() -> dict[str, list[str]]:
     return {row.strip("| "): re.findall(r"`([^`]+::[^`]+)`", tests) for row, _, tests in cells}
 
 
-def tests_in(path: Path) -> set[str]:
+def functions_in(path: Path) -> set[str]:
     """Functions of a test module."""
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
 
@@ -36,6 +36,6 @@ def test_every_row_names_tests_that_exist() -> None:
         assert names, f"{row} names no test"
         for name in names:
             path, _, function = name.partition("::")
-            if not (HERE / path).is_file() or function not in tests_in(HERE / path):
+            if not (HERE / path).is_file() or function not in functions_in(HERE / path):
                 missing.append(f"{row}: {name}")
     assert not missing, "\n".join(missing)

@@ -18,11 +18,11 @@ and the time. All of that goes into the fingerprint, except what is argued here:
 * Time. Timers are only ever compared with `now`, which only grows, so those that are due are alike, and of the others
   it matters how much is left.
 * The past of safety records. A vote or timeout below the current view is never sent again, and numbers of views below
-  it forbid nothing that the current view does not forbid. A TC below the high QC is never sent or built on.
+  it forbid nothing that the current view does not forbid. A TC that leads no further than the high QC is never sent
+  or built on.
 * What is verified: everything is, before it is delivered. Numbers of jobs: none is open between steps.
 * Whom one has helped in an earlier view: help is given once for each view. From whom one has heard, unless one waits
   for that.
-
 * Witnesses: they see nothing (`rounds.Blind`), and nothing depends on what they see.
 
 Signers, leaders and the order of messages keep the numbers of validators: renaming validators is left to the generator
@@ -286,7 +286,7 @@ class _Description:
                 value = max(value, view - 1)
             elif field.name == "voted_phase" and record.voted_view < view:
                 value = None
-            oldest = {"last_vote": view, "last_timeout": view, "high_tc": record.high_qc.view + 1}.get(field.name, 0)
+            oldest = {"last_vote": view, "last_timeout": view, "high_tc": record.high_qc.leads_to}.get(field.name, 0)
             outdated = oldest and value is not None and value.view < oldest
             found.append(None if outdated else self.of(value))
         return tuple(found)

@@ -248,24 +248,29 @@ class Execution:
 
     def _let_out(self) -> None:
         """Everybody leaves the view: first by what was sent for it, one message at a time, then by being told."""
-        while stuck := [instance for instance in self.instances if instance.view <= self.view]:
-            numbers = {instance.number for instance in stuck}
-            letter = next(
-                (x for x in self.crossing if x.to in numbers and isinstance(x.message, (Timeout, NewView))), None
-            )
+        told: set[tuple[int, int]] = set()
+        while stuck := [instance.number for instance in self.instances if instance.view <= self.view]:
+            sent = (x for x in self.crossing if x.to in stuck and isinstance(x.message, (Timeout, NewView)))
+            letter = next(sent, None)
             if letter is not None:
                 self.crossing.remove(letter)
+                self.queue.append(letter)
             else:
-                letter = self._tell(stuck[0])
-            self.queue.append(letter)
+                self._tell(stuck[0], told)
             self._settle()
 
-    def _tell(self, instance: Instance) -> Letter:
-        ahead = next((i for i in self.instances if i.replica is not None and i.view > self.view), None)
-        if ahead is None or ahead.replica is None:
-            raise Violation("I15", f"nobody can leave view {self.view}", self.now_us)
-        record = ahead.replica.safety.record
-        return Letter(ahead.number, instance.number, self.view, NewView(record.high_qc, record.high_tc))
+    def _tell(self, stuck: int, told: set[tuple[int, int]]) -> None:
+        """Somebody who is ahead says which certificates it has, as on a new link; each one once."""
+        ahead = [i for i in self.instances if i.replica is not None and i.view > self.view]
+        teller = next((i for i in ahead if (i.number, stuck) not in told), None)
+        if teller is None:
+            raise Violation("I15", f"instance {stuck} cannot leave view {self.view}", self.now_us)
+        told.add((teller.number, stuck))
+        before = len(self.held)
+        self._step(teller, fx.Connected(self.instances[stuck].index))
+        said = [x for x in self.held[before:] if x.to == stuck and isinstance(x.message, NewView)]
+        self.held = [x for x in self.held if x not in said]
+        self.queue += said
 
     def _says_nothing(self, letter: Letter) -> bool:
         """Certificates for the coming view that their receiver has already.

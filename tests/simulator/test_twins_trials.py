@@ -136,7 +136,7 @@ def test_a_view_without_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Judge(Arena(Mode.CHAINED, 4, 1, 1), GOAL)
     judge.judge(decode_scenario([[0, None, 0b10011]]))
     assert (judge.tally.stuck, judge.tally.unsafe) == (1, 0)
-    assert "nobody can leave view 1" in judge.tally.findings[0].what
+    assert "instance 0 cannot leave view 1" in judge.tally.findings[0].what
 
 
 def test_tallies_add_up_and_survive_a_file() -> None:

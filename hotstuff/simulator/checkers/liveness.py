@@ -116,7 +116,7 @@ class Progress(Checker):
         self._views: int | None = None
 
     def stepped(self, node: SimNode, event: fx.Event, effects: Sequence[fx.Effect]) -> None:
-        if self.world.now_us < self.world.gst_us or node.replica is None or not self._waiting:
+        if self.world.now_us <= self.world.gst_us or node.replica is None or not self._waiting:
             return
         allowed = self.allowed or self._begin()
         if node.index in self._core and self._views is None:

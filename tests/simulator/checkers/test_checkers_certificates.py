@@ -90,6 +90,7 @@ FORGED_TCS: list[tuple[Callable[[Stage, QC, TC], TC], str]] = [
     (lambda stage, qc, tc: stage.tc(3, {0: qc, 1: qc, 3: qc}), r"\[0, 1\] have not signed that"),
     (lambda stage, qc, tc: replace(tc, groups=(*tc.groups, TimeoutGroup(0, b"\3"))), "overlapping"),
     (lambda stage, qc, tc: replace(tc, groups=(TimeoutGroup(0, b"\x08"), *tc.groups)), "descending"),
+    (lambda stage, qc, tc: replace(tc, groups=(TimeoutGroup(1, b"\x03"), TimeoutGroup(1, b"\x08"))), "descending"),
     (lambda stage, qc, tc: replace(tc, groups=()), "empty"),
     (lambda stage, qc, tc: replace(tc, epoch=2), "another epoch"),
     (lambda stage, qc, tc: replace(tc, high_qc=stage.genesis), "its highest report is 1, its QC of view 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from stage import Stage, violates
 
@@ -29,11 +31,13 @@ def blocks_of(stage: Stage, *payloads: list[Batch]) -> list[Block]:
 
 def test_chains_may_differ_in_length() -> None:
     stage = Stage(Agreement())
-    blocks = blocks_of(stage, [], [], [])
-    stage.executes(0, *blocks)
+    blocks = blocks_of(stage, [], [], [], [])
+    stage.executes(0, *blocks[:3])
     stage.executes(1, blocks[0])
     stage.executes(1, blocks[1])
     stage.executes(3, blocks[2])  # Byzantine
+    stage.executes(1, blocks[2])
+    stage.executes(0, blocks[3])
 
 
 @pytest.mark.parametrize("order", [(1,), (0, 2), (0, 1, 0), (0, 0)])
@@ -158,6 +162,13 @@ def test_a_batch_repeated_or_skipped_is_found(seqs: tuple[int, int]) -> None:
     blocks = committed(stage, [stage.batch(0, seqs[0])], [stage.batch(0, seqs[1])])
     with violates("I10", "repeated or skipped"):
         stage.executes(0, *blocks)
+
+
+def test_a_batch_of_nobody_is_found() -> None:
+    stage = Stage(Execution())
+    (block,) = committed(stage, [replace(stage.batch(), author=4)])
+    with violates("I10", "has batch 4/1"):
+        stage.executes(0, block)
 
 
 def test_another_state_at_a_height_is_found() -> None:

@@ -138,7 +138,7 @@ def test_what_it_took_is_measured(run: Run) -> None:
 
 def test_before_gst_nothing_is_asked_for(run: Run) -> None:
     progress = Progress()
-    stage = Stage(progress, core=(0, 1, 2), gst_us=GST_US)
+    stage = Stage(progress, core=(0, 1, 2), gst_us=GST_US, now_us=GST_US)
     stage.node(0).replica = run.stage.node(0).replica
     stage.steps(0)
     assert progress.allowed is None

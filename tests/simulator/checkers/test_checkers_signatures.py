@@ -164,6 +164,21 @@ def test_a_timeout_need_not_report_what_was_voted_on_in_a_later_view() -> None:
         stage.sends(0, stage.timeout(0, 2))
 
 
+def test_what_was_voted_on_in_the_view_itself_must_be_reported_even_after_a_later_vote() -> None:
+    stage = Stage(TrueTimeouts())
+    qc = stage.qc(stage.proposes(stage.block(1)))
+    stage.votes((0,), stage.proposes(stage.block(2, qc)))
+    stage.votes((0,), stage.proposes(stage.block(3)))
+    with violates("I6", "reports view 0 in its timeout of view 2"):
+        stage.sends(0, stage.timeout(0, 2))
+
+
+def test_a_vote_for_an_unknown_block_is_found() -> None:
+    stage = Stage(TrueTimeouts())
+    with violates("I6", "voted in view 1 for a block that nobody has sent"):
+        stage.votes((0,), stage.block(1))
+
+
 @pytest.mark.parametrize("phase", [Phase.PRECOMMIT, Phase.COMMIT])
 def test_in_basic_a_later_phase_shows_a_qc_of_its_own_view(phase: Phase) -> None:
     stage = Stage(TrueTimeouts(), mode=Mode.BASIC)
