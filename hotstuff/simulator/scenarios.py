@@ -35,17 +35,18 @@ class Variant:
 
     `late`: what the cut kept back arrives one view later instead of being lost. `one_way`: the second part is heard by
     the first, but not the other way round. `restarts`: before each view one instance of a twin may start again from an
-    empty disk.
+    empty disk. `sustained`: one cut lasts for all views.
     """
 
     late: bool = False
     one_way: bool = False
     restarts: bool = False
+    sustained: bool = False
 
     @property
     def name(self) -> str:
         """For summaries and file names."""
-        return "+".join(flag for flag in ("late", "one_way", "restarts") if getattr(self, flag)) or "plain"
+        return "+".join(flag for flag in ("late", "one_way", "restarts", "sustained") if getattr(self, flag)) or "plain"
 
 
 PLAIN = Variant()
@@ -125,33 +126,39 @@ class Space:
             yield scenario
             return
         for turn, led in self.turns(shape):
-            for part, cut in self.splits(led):
+            for part, cut in self.cuts(led, scenario):
                 yield from self._extend((*scenario, Round(turn, part)), cut)
 
     def scenario(self, number: int) -> Scenario:
         """The one with this number, in the order of iteration, without making those before it."""
         if not 0 <= number < self.count:
             raise IndexError(f"got scenario {number}, allowed: below {self.count}")
-        shape, rounds = self.root, []
+        shape = self.root
+        rounds: list[Round] = []
         for left in range(self.views - 1, -1, -1):
             for turn, led in self.turns(shape):  # noqa: B007
                 below = self.cut_completions(led, left)
                 if number < below:
                     break
                 number -= below
-            sums = self._cumulated(led, left)
-            at = bisect_right(sums, number)
-            number -= sums[at - 1] if at else 0
-            part, shape = self._cut(led, self._choices(led.sizes)[at])
+            part, shape, number = self._numbered_cut(led, left, rounds, number)
             rounds.append(Round(turn, part))
         return tuple(rounds)
+
+    def _numbered_cut(self, shape: Shape, left: int, rounds: list[Round], number: int) -> tuple[int, Shape, int]:
+        """The cut after which a continuation with this number comes, and its number among those after it."""
+        if self.variant.sustained and rounds:
+            return rounds[0].part, shape, number
+        sums = self._cumulated(shape, left)
+        at = bisect_right(sums, number)
+        return *self._cut(shape, self._choices(shape.sizes)[at]), number - (sums[at - 1] if at else 0)
 
     def _cumulated(self, shape: Shape, views: int) -> list[int]:
         """For each choice of a cut, how many continuations it and the choices before it have."""
         key = shape.sizes, views
         sums = self._sums.get(key)
         if sums is None:
-            sums = self._sums[key] = list(accumulate(self.completions(cut, views) for _, cut in self.splits(shape)))
+            sums = self._sums[key] = list(accumulate(self.completions(cut, views) for _, cut in self._splits(shape)))
             if len(self._sums) > MAX_SIZES:
                 self._sums.popitem(last=False)
         return sums
@@ -167,8 +174,11 @@ class Space:
                 found += [(Turn(leader, instance), after) for instance, after in self._restarts(led)]
         return found
 
-    def splits(self, shape: Shape) -> list[tuple[int, Shape]]:
-        """Cuts, one of each kind, with the shape that is left."""
+    def cuts(self, shape: Shape, before: Scenario) -> list[tuple[int, Shape]]:
+        """Cuts for the view after these, one of each kind, with the shape that is left."""
+        return [(before[0].part, shape)] if self.variant.sustained and before else self._splits(shape)
+
+    def _splits(self, shape: Shape) -> list[tuple[int, Shape]]:
         return [self._cut(shape, choice) for choice in self._choices(shape.sizes)]
 
     def completions(self, shape: Shape, views: int) -> int:
@@ -182,9 +192,11 @@ class Space:
 
     def cut_completions(self, shape: Shape, views: int) -> int:
         """The same with the turn of a view chosen already and `views` more after it."""
+        if self.variant.sustained and views + 1 < self.views:
+            return self.completions(shape, views)
         key = shape.sizes, views, "cut"
         if key not in self._completions:
-            self._completions[key] = sum(self.completions(cut, views) for _, cut in self.splits(shape))
+            self._completions[key] = sum(self.completions(cut, views) for _, cut in self._splits(shape))
         return self._completions[key]
 
     def _leaders(self, shape: Shape) -> Iterator[tuple[int, Shape]]:
@@ -290,6 +302,7 @@ def burnside(nodes: int, twins: int, views: int, variant: Variant = PLAIN) -> in
                         Parts without names may also change places: each cycle then alternates between the two, which
                         takes cycles of even length and can be done in 2^c ways, half of that without names.
 
+    A cut that lasts is chosen once and counts once, not to the power of views.
     All renamings of the honest with one cycle type are added up at once; those of the twins are few.
     """
     check_size(nodes, twins, views)
@@ -303,7 +316,7 @@ def burnside(nodes: int, twins: int, views: int, variant: Variant = PLAIN) -> in
             if not variant.one_way:
                 even = all(cycle % 2 == 0 for cycle in cycles)
                 cuts = (cuts + (2 ** len(cycles) if even else 0)) // 2
-            total += size * (leaders * cuts * restarts) ** views
+            total += size * (leaders * restarts) ** views * cuts ** (1 if variant.sustained else views)
     order: int = factorial(nodes - twins) * factorial(twins) * 2**twins
     quotient, rest = divmod(total, order)
     if rest:
@@ -394,8 +407,9 @@ MAX_DRAWS_IN_VAIN = 10_000
 
 def _draw(nodes: int, twins: int, views: int, variant: Variant, chance: random.Random) -> Iterator[Round]:
     restarts = [None, *range(twins), *range(nodes, nodes + twins)] if variant.restarts else [None]
+    lasting = chance.randrange(1, (1 << nodes + twins) - 1) if variant.sustained else 0
     for _ in range(views):
-        part = chance.randrange(1, (1 << nodes + twins) - 1)
+        part = lasting or chance.randrange(1, (1 << nodes + twins) - 1)
         yield Round(Turn(chance.randrange(nodes), chance.choice(restarts)), part)
 
 

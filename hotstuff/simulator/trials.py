@@ -174,7 +174,7 @@ class Judge:
         carry_out(base, rounds, turn.leader)
         found: dict[str, Beginning] = {}
         left = space.views - len(rounds) - 1
-        for part, cut in space.splits(_led(space, beginning)):
+        for part, cut in space.cuts(_led(space, beginning), rounds):
             scenario = (*rounds, Round(turn, part))
             turns = space.turns(cut) if left else [(None, cut)]
             for leader, same in groupby(turns, key=lambda choice: choice[0] and choice[0].leader):
@@ -258,8 +258,8 @@ class Judge:
 def _led(space: Space, beginning: Beginning) -> Shape:
     """The shape after all choices of a beginning."""
     shape = space.root
-    for this in beginning.rounds:
-        shape = dict(space.splits(dict(space.turns(shape))[this.turn]))[this.part]
+    for view, this in enumerate(beginning.rounds):
+        shape = dict(space.cuts(dict(space.turns(shape))[this.turn], beginning.rounds[:view]))[this.part]
     return dict(space.turns(shape))[beginning.turn]
 
 

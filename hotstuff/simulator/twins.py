@@ -204,6 +204,8 @@ class _Campaign:
             results = self._parts(f"view{view}", items, function, view)
             layers = [{key: Beginning.decode(data) for key, data in result["next"]} for result in results]
             beginnings = list(merge(layers).values())
+        if self._tally.scenarios != self._run.total:
+            raise ArithmeticError(f"judged {self._tally.scenarios} scenarios, the formula says {self._run.total}")
 
     def judge_sample(self) -> None:
         parts = -(-self._run.scenarios // PART_SCENARIOS)
@@ -246,6 +248,7 @@ class _Campaign:
     def summary(self) -> dict[str, Any]:
         tally = self._tally.encode()
         figures = {
+            "code": _code(),
             "total": self._run.total,
             **tally,
             "merged": self._tally.scenarios - self._tally.leaves,

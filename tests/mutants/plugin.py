@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mutants.mutation import MUTANT, REPORT, Mutation
@@ -18,6 +20,8 @@ from mutants.table import BY_NAME
 
 # Raised by code that does not fit together.
 NONSENSE = (NameError, SyntaxError, ImportError, AttributeError, TypeError)
+# How long tests with a real event loop wait for what a mutant may never do. They take ten seconds otherwise.
+PATIENCE_S = 3
 
 _name = os.environ.get(MUTANT)
 _mutation = None if _name is None else Mutation(BY_NAME[_name])
@@ -27,6 +31,18 @@ _broken: list[str] = []
 
 if _mutation is not None:
     _mutation.install()
+
+# The same examples every time; one that fails is enough, however large it is.
+_phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+hypothesis.settings.register_profile("mutants", derandomize=True, database=None, phases=_phases)
+hypothesis.settings.load_profile("mutants")
+
+
+def pytest_collection_finish() -> None:
+    """All test modules are imported."""
+    helpers = sys.modules.get("node_helpers")
+    if helpers is not None:
+        helpers.until.__defaults__ = (PATIENCE_S,)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import enum
 import json
+import multiprocessing
 import os
-import subprocess
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 from mutants.mutant import Mutant
 from mutants.mutation import MUTANT, REPORT
@@ -18,7 +22,12 @@ from mutants.mutation import MUTANT, REPORT
 TESTS = Path(__file__).parents[1]
 # Far more than any killer takes; a mutant that makes a test hang is not killed by it.
 LIMIT_S = 120
-_ALL_PASSED, _SOME_FAILED = 0, 1  # exit codes of pytest
+ALL_PASSED, SOME_FAILED = 0, 1
+"""Exit codes of pytest."""
+
+# Processes are forked from one that has imported what takes long, and nothing of ours.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["pytest", "hypothesis", "cryptography.hazmat.primitives.asymmetric.ed25519", "lmdb"])
 
 
 class Verdict(enum.Enum):
@@ -39,11 +48,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Run:
-    exit_code: int
+    exit_code: int | None
     output: str
-    passed: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
+    passed: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    broken: Sequence[str] = ()
     applied: bool = False
 
 
@@ -52,9 +61,9 @@ def try_mutant(mutant: Mutant) -> Trial:
     run = _pytest(mutant.kill, mutant.name)
     if run.broken:
         return Trial(Verdict.BROKEN, "; ".join(run.broken))
-    if run.exit_code == _ALL_PASSED and run.applied:
+    if run.exit_code == ALL_PASSED and run.applied:
         return Trial(Verdict.SURVIVED, "every test passes")
-    if run.exit_code != _SOME_FAILED or not run.applied:
+    if run.exit_code != SOME_FAILED or not run.applied:
         return Trial(Verdict.BROKEN, f"pytest ended with {run.exit_code}\n{run.output}")
     spared = [killer for killer in mutant.kill if not any(_is_of(test, killer) for test in run.failed)]
     return Trial(Verdict.SURVIVED, f"not noticed by {spared}") if spared else Trial(Verdict.KILLED)
@@ -63,7 +72,7 @@ def try_mutant(mutant: Mutant) -> Trial:
 def try_nothing(killers: Sequence[str]) -> Trial:
     """The same tests on the code as it is: survived is the good verdict here."""
     run = _pytest(killers, None)
-    if run.exit_code != _ALL_PASSED:
+    if run.exit_code != ALL_PASSED:
         return Trial(Verdict.BROKEN, f"fails without a mutant: {run.failed or run.broken}\n{run.output}")
     skipped = [killer for killer in killers if not any(_is_of(test, killer) for test in run.passed)]
     return Trial(Verdict.BROKEN, f"does not run: {skipped}") if skipped else Trial(Verdict.SURVIVED)
@@ -76,23 +85,43 @@ def _is_of(test: str, killer: str) -> bool:
 
 def _pytest(killers: Sequence[str], mutant: str | None) -> _Run:
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-        environment |= {
-            "PYTHONPATH": str(TESTS),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            # What fails on a mutant is not for the next run of the suite.
-            "HYPOTHESIS_STORAGE_DIRECTORY": folder,
-            REPORT: str(report),
-        }
-        environment |= {} if mutant is None else {MUTANT: mutant}
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "mutants.plugin"]
-        command += [f"tests/{killer}" for killer in dict.fromkeys(killers)]
-        try:
-            done = subprocess.run(
-                command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return _Run(-1, f"not done after {LIMIT_S} s")
+        output, report = Path(folder) / "output", Path(folder) / "report"
+        arguments = (list(dict.fromkeys(killers)), mutant, output, report, _bytecode())
+        process = _PROCESSES.Process(target=_main, args=arguments)
+        process.start()
+        process.join(LIMIT_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        exit_code = process.exitcode
+        process.close()
         told = json.loads(report.read_text()) if report.exists() else {}
-        return _Run(done.returncode, done.stdout + done.stderr, **told)
+        return _Run(exit_code, output.read_text() if output.exists() else "", **told)
+
+
+@cache
+def _bytecode() -> str:
+    """Where compiled modules are kept from one process to the next (the mutant's is not)."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _main(killers: list[str], mutant: str | None, output: Path, report: Path, bytecode: str) -> NoReturn:
+    """What the process does."""
+    sys.pycache_prefix, sys.dont_write_bytecode = bytecode, False
+    written = os.open(output, os.O_WRONLY | os.O_CREAT)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    for name in [name for name in os.environ if name.startswith("PYTEST")]:
+        del os.environ[name]
+    # What fails on a mutant is not for the next run of the suite.
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", REPORT: str(report)}
+    if mutant is not None:
+        os.environ[MUTANT] = mutant
+    os.chdir(TESTS.parent)
+    sys.path.insert(0, str(TESTS))
+    import pytest
+
+    options = ["-q", "--tb=line", "-p", "no:cacheprovider", "-p", "mutants.plugin"]
+    sys.exit(int(pytest.main([*options, *(f"tests/{killer}" for killer in killers)])))

@@ -470,7 +470,7 @@ COMMIT = (
         R + "Basic.commit_id",
         "node.id if phase is Phase.COMMIT else ZERO_HASH",
         "ZERO_HASH",
-        (PROTOCOLS + "test_a_commit_takes_as_many_blocks_as_the_protocol_says",),
+        (RULES + "test_basic_commits_its_own_block_in_the_last_phase_only",),
     ),
 )
 

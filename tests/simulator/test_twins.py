@@ -14,7 +14,11 @@ from hotstuff.simulator.scenarios import PLAIN, Variant, burnside
 from hotstuff.simulator.twins import Progress, Twins, good, run_twins
 from hotstuff.types.hashing import Mode
 
-VARIANTS = [Variant(*flags) for flags in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1))]
+VARIANTS = [
+    PLAIN,
+    *(Variant(late=True), Variant(one_way=True), Variant(restarts=True), Variant(sustained=True)),
+    Variant(late=True, one_way=True, restarts=True),
+]
 
 
 def quiet(_: Progress) -> None:
@@ -48,10 +52,16 @@ def test_all_of_four_validators_over_two_views(mode: Mode) -> None:
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
 @pytest.mark.parametrize("mode", Mode)
 def test_samples_of_seven_validators(mode: Mode, variant: Variant) -> None:
-    summary = run_twins(mode, 7, 2, 5, 4, 1, 1, quiet, variant=variant)
+    summary = run_twins(mode, 7, 2, 5, 3, 1, 1, quiet, variant=variant)
     assert good(summary), summary
-    assert (summary["scenarios"], summary["merged"], summary["blocks"]) == (4, 0, 10)
+    assert (summary["scenarios"], summary["merged"], summary["blocks"]) == (3, 0, 10)
     assert summary["total"] == burnside(7, 2, 5, variant)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
+def test_all_of_a_small_size_in_every_variant(variant: Variant) -> None:
+    summary = run_twins(Mode.HOTSTUFF2, 2, 1, 2, None, 0, 1, quiet, variant=variant)
+    assert summary["scenarios"] == burnside(2, 1, 2, variant)
 
 
 @pytest.mark.parametrize("mode", Mode)
