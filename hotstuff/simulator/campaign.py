@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from hotstuff import __version__
-from hotstuff.simulator.ledger import Ledger
+from hotstuff.simulator.ledger import Ledger, code_hash
 from hotstuff.simulator.observer import Violation
 from hotstuff.simulator.scheme import Signatures, members, validator_set
 from hotstuff.simulator.setup import SECOND_US, Setup
@@ -170,7 +169,7 @@ def run_campaign(
 
     With `means.resume`, raises `ConfigError` if that directory is of another campaign.
     """
-    described = {"version": __version__, **asdict(campaign), "powers": list(campaign.powers)}
+    described = {**asdict(campaign), "powers": list(campaign.powers), "code": code_hash()}
     with Ledger(means.resume, described) as ledger:
         return _Session(campaign, means, show, _Chunks(campaign, ledger)).run()
 

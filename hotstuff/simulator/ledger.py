@@ -7,12 +7,14 @@ run.json        what is computed; parts of something else are refused
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import hotstuff
 from hotstuff.errors import ConfigError
 
 
@@ -29,7 +31,7 @@ class Ledger:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = (directory / "lock").open("w")
         except OSError as error:
-            raise ConfigError("resume", str(directory), f"a writable directory ({error.strerror})") from None
+            raise ConfigError("--resume", str(directory), f"a writable directory ({error.strerror})") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._claim(directory / "run.json", dict(run))
@@ -37,16 +39,19 @@ class Ledger:
             self._lock.close()
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError("resume", str(directory), "a directory that no other run is using") from None
+            raise ConfigError("--resume", str(directory), "a directory that no other run is using") from None
 
     def _claim(self, path: Path, ours: dict[str, Any]) -> None:
         if not path.exists():
             path.write_text(json.dumps(ours, indent=2) + "\n")
-        theirs = json.loads(path.read_text())
+        try:
+            theirs = dict(json.loads(path.read_text()))
+        except ValueError:
+            raise ConfigError("--resume", str(path.parent), f"the directory of a run; {path.name} is damaged") from None
         differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
         if differing:
             told = ", ".join(f"{name} was {theirs.get(name)!r}, is now {ours.get(name)!r}" for name in differing)
-            raise ConfigError("resume", str(path.parent), f"the directory of this same run; {told}")
+            raise ConfigError("--resume", str(path.parent), f"the directory of this same run; {told}")
 
     def __enter__(self) -> Ledger:
         return self
@@ -72,3 +77,16 @@ class Ledger:
         if self._directory is not None:
             with (self._directory / f"{stage}.jsonl").open("a") as file:
                 file.write(json.dumps({"part": part, "result": result}) + "\n")
+
+
+# What results depend on, besides what was asked for.
+_PARTS = ("app", "consensus", "crypto", "mempool", "node", "simulator", "types")
+
+
+def code_hash() -> str:
+    """Results of other code are not results of this code."""
+    folder = Path(hotstuff.__file__).parent
+    hasher = hashlib.sha256()
+    for path in sorted(path for part in _PARTS for path in (folder / part).rglob("*.py")):
+        hasher.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:16]

@@ -174,7 +174,7 @@ class Judge:
         carry_out(base, rounds, turn.leader)
         found: dict[str, Beginning] = {}
         left = space.views - len(rounds) - 1
-        for part, cut in space.cuts(_led(space, beginning), rounds):
+        for part, cut in space.cuts(led(space, beginning), rounds):
             scenario = (*rounds, Round(turn, part))
             turns = space.turns(cut) if left else [(None, cut)]
             for leader, same in groupby(turns, key=lambda choice: choice[0] and choice[0].leader):
@@ -184,7 +184,7 @@ class Judge:
                 try:
                     execution.play(scenario[-1], leader)
                 except Violation as violation:
-                    kinds = sum(space.cut_completions(led, left - 1) for _, led in following) if left else 1
+                    kinds = sum(space.cut_completions(shape, left - 1) for _, shape in following) if left else 1
                     self._unsafe(scenario, violation, weight * kinds)
                     continue
                 if left:
@@ -255,7 +255,7 @@ class Judge:
             self.tally.findings.append(Finding(encode_scenario(scenario), what, accused))
 
 
-def _led(space: Space, beginning: Beginning) -> Shape:
+def led(space: Space, beginning: Beginning) -> Shape:
     """The shape after all choices of a beginning."""
     shape = space.root
     for view, this in enumerate(beginning.rounds):
@@ -268,9 +268,9 @@ def _continued(
 ) -> Iterator[tuple[str, Beginning]]:
     """What comes of a beginning also depends on how many kinds of continuations it has, so on its shape."""
     state = fingerprint(execution)
-    for turn, led in following:
+    for turn, shape in following:
         if turn is not None:
-            key = hashlib.blake2b(state + repr((turn, led)).encode(), digest_size=16).hexdigest()
+            key = hashlib.blake2b(state + repr((turn, shape)).encode(), digest_size=16).hexdigest()
             yield key, Beginning(rounds, turn, weight)
 
 

@@ -7,7 +7,6 @@ so none is judged twice. Either way the same arguments give the same summary, in
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -17,9 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import hotstuff
 from hotstuff.errors import ConfigError
-from hotstuff.simulator.ledger import Ledger
+from hotstuff.simulator.ledger import Ledger, code_hash
 from hotstuff.simulator.rounds import Arena
 from hotstuff.simulator.scenarios import PLAIN, Scenario, Space, Variant, burnside, drawn, shuffled
 from hotstuff.simulator.trials import Beginning, Goal, Judge, Tally, merge
@@ -173,7 +171,7 @@ def run_twins(
     run = Twins(protocol, nodes, twins, views, sample, seed, variant, blocks)
     if sample is None and (nodes - twins) % 2 == 0:
         raise ConfigError("nodes - twins", nodes - twins, "an odd number, or a sample")
-    with Ledger(resume_dir, {**run.described(), "code": _code()}) as ledger:
+    with Ledger(resume_dir, {**run.described(), "code": code_hash()}) as ledger:
         campaign = _Campaign(run, jobs, progress, ledger)
         if sample is None:
             campaign.judge_all()
@@ -248,7 +246,7 @@ class _Campaign:
     def summary(self) -> dict[str, Any]:
         tally = self._tally.encode()
         figures = {
-            "code": _code(),
+            "code": code_hash(),
             "total": self._run.total,
             **tally,
             "merged": self._tally.scenarios - self._tally.leaves,
@@ -276,15 +274,3 @@ def _sample(run: Twins, item: tuple[int, Any]) -> dict[str, Any]:
 
 
 _JUDGES: dict[Twins, Judge] = {}
-
-
-def _code() -> str:
-    """Results of other code are not results of this code."""
-    folder = Path(hotstuff.__file__).parent
-    names = sorted(
-        path for part in ("consensus", "crypto", "simulator", "types") for path in (folder / part).rglob("*.py")
-    )
-    hasher = hashlib.sha256()
-    for path in names:
-        hasher.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return hasher.hexdigest()[:16]

@@ -11,7 +11,7 @@ from forge import Forge
 from hotstuff.consensus import replica as replica_module
 from hotstuff.consensus import sync as sync_module
 from hotstuff.consensus import tree as tree_module
-from hotstuff.consensus.effects import Effect, Received, Send, Strike
+from hotstuff.consensus.effects import Effect, Received, Send, Strike, Tick
 from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.sync import MAX_BACKLOG_BLOCKS, MAX_ORPHANS, MAX_WANTED, Sync
 from hotstuff.types.block import Block
@@ -426,3 +426,15 @@ def test_an_answer_is_a_page_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (asked_for(3), asked_for(2**32 - 1)) == (3, 5)
     monkeypatch.setattr(replica_module, "MAX_PAGE_BYTES", 1)
     assert asked_for(8) == 1, "one block at least, or nobody would ever get it"
+
+
+def test_an_empty_page_counts_as_asked_in_vain() -> None:
+    replica, _, _ = alone_with(Cluster(fast=True), 1)
+    replica._sync.start_chain((1,), 0)
+    replica.step(Tick(), 0)
+    chain = replica._sync._chain
+    assert chain is not None
+    for vain, peer in enumerate((1, 2), 1):
+        assert chain.peer == peer
+        replica.step(Received(peer, ChainResponse(1, (), None)), 0)
+        assert chain.in_vain == vain

@@ -144,7 +144,7 @@ DRIVING = (
         D + "_assert_durable",
         "covered = (message.view, message.phase) <= (record.voted_view, record.voted_phase)",
         "covered = True",
-        (DRIVER + "test_a_signed_message_needs_its_record",),
+        (DRIVER + "test_a_signed_message_needs_its_record[False-vote]",),
     ),
     Mutant(
         "driver sends what is not durable: phase of a vote",
@@ -162,7 +162,7 @@ DRIVING = (
         D + "_assert_durable",
         "covered = message.view <= record.timed_out_view",
         "covered = True",
-        (DRIVER + "test_a_signed_message_needs_its_record",),
+        (DRIVER + "test_a_signed_message_needs_its_record[True-timeout]",),
     ),
     Mutant(
         "driver sends what is not durable: proposal",
@@ -171,7 +171,7 @@ DRIVING = (
         D + "_assert_durable",
         "covered = message.block.header.view <= record.proposed_view",
         "covered = True",
-        (DRIVER + "test_a_signed_message_needs_its_record",),
+        (DRIVER + "test_a_signed_message_needs_its_record[True-proposal]",),
     ),
     Mutant(
         "driver broadcasts unchecked",
@@ -180,7 +180,7 @@ DRIVING = (
         D + "_broadcast",
         "self._assert_durable(effect.message)",
         "pass",
-        (DRIVER + "test_a_signed_message_needs_its_record",),
+        (DRIVER + "test_a_signed_message_needs_its_record[True-vote]",),
     ),
     Mutant(
         "driver sends although the disk is full",
@@ -210,6 +210,35 @@ DRIVING = (
         (DRIVER + "test_the_core_stands_still_while_the_disk_is_full",),
     ),
     Mutant(
+        "driver takes messages although the disk is full",
+        "bounds",
+        "protocol 2.2",
+        D + "post",
+        " or (self.disk_full and isinstance(event, (fx.Received, fx.Submitted)))",
+        "",
+        (DRIVER + "test_nothing_leaves_while_the_disk_is_full",),
+    ),
+    Mutant(
+        "driver forgets what it missed while the disk was full",
+        "liveness",
+        "protocol 4.1",
+        D + "_set_disk_full",
+        "self.post(fx.Connected(peer))",
+        "pass",
+        (DRIVER + "test_who_was_not_heard_while_the_disk_was_full_is_greeted_again",),
+    ),
+    Mutant(
+        "driver steps the core with our own messages before the write",
+        "safety",
+        "protocol 2.1, 12.4",
+        D + "_step_events",
+        "            effects += self.replica.step(self._inbox.take(), now_us)\n",
+        "            effects += self.replica.step(self._inbox.take(), now_us)\n"
+        "        for sent in [e for e in effects if isinstance(e, fx.Send) and e.to == self.replica.index]:\n"
+        "            effects += self.replica.step(fx.Received(sent.to, sent.message), now_us)\n",
+        (DRIVER + "test_a_message_to_ourselves_comes_back_after_the_sync",),
+    ),
+    Mutant(
         "driver goes on after a failed write",
         "safety",
         "protocol 2.2, 12.30",
@@ -225,7 +254,7 @@ DRIVING = (
         D + "_turn",
         "            self._fail(error)\n",
         "            pass\n",
-        (DRIVER + "test_a_signed_message_needs_its_record", DRIVER + "test_a_body_that_is_gone_is_fatal"),
+        (DRIVER + "test_a_body_that_is_gone_is_fatal",),
     ),
     Mutant(
         "driver acts on a timer before what had arrived",

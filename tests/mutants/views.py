@@ -87,7 +87,7 @@ PROPOSING = (
         R + "_propose",
         "if not refs and not self.tree.tail_uncommitted(parent):",
         "if False:",
-        (REPLICA + "test_empty_blocks_stop_when_the_tail_is_committed",),
+        (REPLICA + "test_a_leader_with_the_qc_and_the_tc_of_the_view_before_uses_the_qc",),
     ),
     Mutant(
         "hotstuff2 proposes without hearing enough",
@@ -652,4 +652,53 @@ ROTATION = (
     ),
 )
 
-MUTANTS = (*PROPOSING, *SPREADING, *GIVING_UP, *BACKOFF, *ROTATION)
+
+
+def _deadline(what: str, old: str, kill: str) -> Mutant:
+    """The driver is not told when to come back."""
+    return Mutant(f"no deadline for {what}", "liveness", "protocol 4.1", R + "deadline_us", f"{old},\n", "None,\n", (kill,))
+
+
+DEADLINES = (
+    _deadline(
+        "the view timer",
+        "self._pacemaker.view_deadline_us",
+        REPLICA + "test_one_crashed_replica_of_four_costs_one_timeout_for_each_of_its_turns_l1[2]",
+    ),
+    _deadline(
+        "repeated timeouts",
+        "self._pacemaker.rebroadcast_us",
+        REPLICA + "test_a_timeout_is_sent_again_byte_for_byte_until_the_view_ends",
+    ),
+    _deadline(
+        "the wait of hotstuff2",
+        "self._pacemaker.propose_from_us",
+        PROTOCOLS + "test_hotstuff2_waits_for_locks_after_a_failed_view_and_proposes_on_the_highest",
+    ),
+    _deadline(
+        "quorums that wait",
+        "self._collector.deadline_us()",
+        REPLICA + "test_the_leader_of_the_view_itself_waits_before_it_makes_the_qc",
+    ),
+    _deadline(
+        "missing blocks",
+        "self._sync.deadline_us(self._payload.backlog())",
+        SYNC + "test_a_replica_takes_transactions_as_soon_as_it_has_caught_up",
+    ),
+    _deadline(
+        "the payload",
+        "self._payload.deadline_us()",
+        REPLICA + "test_a_single_transaction_commits_everywhere_without_any_timer",
+    ),
+    Mutant(
+        "hotstuff2 waits for ever",
+        "liveness",
+        "protocol 3.4",
+        P + "Pacemaker.may_propose",
+        "self.propose_from_us <= now_us",
+        "False",
+        (PROTOCOLS + "test_hotstuff2_waits_for_locks_after_a_failed_view_and_proposes_on_the_highest",),
+    ),
+)
+
+MUTANTS = (*PROPOSING, *SPREADING, *GIVING_UP, *BACKOFF, *ROTATION, *DEADLINES)

@@ -693,3 +693,20 @@ def test_what_is_lazy_waits_for_a_write_that_is_not(store: ChainStore) -> None:
         assert bench.calls[-2] == ("persist", 2, 0)
 
     go(main, store)
+
+
+def test_who_was_not_heard_while_the_disk_was_full_is_greeted_again(store: ChainStore) -> None:
+    """What they sent meanwhile is lost, as after a broken link; in an idle network nothing else would follow."""
+
+    async def main(bench: Bench) -> None:
+        bench.post(fx.Connected(1), fx.Connected(2))
+        await until(lambda: len(bench.core.steps) == 2)
+        bench.script([voted(1)])
+        bench.store.errors = [DiskFull("full")] * 2
+        bench.post(HELLO)
+        await until(lambda: bench.driver.disk_full)
+        bench.post(fx.Connected(2))
+        await until(lambda: len(bench.core.steps) == 5)
+        assert bench.core.steps[3:] == [fx.Connected(2), fx.Connected(1)]
+
+    go(main, store)

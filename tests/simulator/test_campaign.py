@@ -173,7 +173,7 @@ def test_an_interrupted_campaign_goes_on_where_it_was(tmp_path: Path, monkeypatc
 def test_a_directory_knows_every_option_that_results_depend_on(tmp_path: Path) -> None:
     run_campaign(replace(SHORT, last=0), Means(resume=tmp_path))
     stored = json.loads((tmp_path / "run.json").read_text())
-    assert {*stored} == {"version", *asdict(SHORT)}
+    assert {*stored} == {"code", *asdict(SHORT)}
 
 
 # ---- the report

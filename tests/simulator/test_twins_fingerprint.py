@@ -125,14 +125,22 @@ def lost_block(execution: Execution) -> None:
     del tree._nodes[execution.instances[2].replica.safety.record.high_qc.block_id]  # type: ignore[union-attr]
 
 
+def change_record(execution: Execution, **fields: Any) -> None:
+    replica = execution.instances[1].replica
+    assert replica is not None
+    replica.safety.record = replica._persisted = replace(replica.safety.record, **fields)
+
+
 def lower_lock(execution: Execution) -> None:
-    safety = execution.instances[1].replica.safety  # type: ignore[union-attr]
-    safety.record = replace(safety.record, locked_qc=execution.instances[4].replica.safety.record.locked_qc)  # type: ignore[union-attr]
+    change_record(execution, locked_qc=execution.instances[4].replica.safety.record.locked_qc)  # type: ignore[union-attr]
 
 
 def voted_already(execution: Execution) -> None:
-    safety = execution.instances[1].replica.safety  # type: ignore[union-attr]
-    safety.record = replace(safety.record, voted_view=safety.record.current_view)
+    change_record(execution, voted_view=execution.instances[1].view)
+
+
+def timed_out_already(execution: Execution) -> None:
+    change_record(execution, timed_out_view=execution.instances[1].view)
 
 
 def suspicion(execution: Execution) -> None:
@@ -149,7 +157,7 @@ def stopped(execution: Execution) -> None:
 
 CHANGES = [
     *(other_view, other_leader, lost_message, other_order, lost_block, lower_lock, voted_already),
-    *(suspicion, later_timer, stopped),
+    *(timed_out_already, suspicion, later_timer, stopped),
 ]
 
 

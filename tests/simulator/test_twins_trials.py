@@ -13,7 +13,7 @@ from hotstuff.consensus.tree import BlockTree, Node
 from hotstuff.simulator import rounds
 from hotstuff.simulator.rounds import Arena
 from hotstuff.simulator.scenarios import PLAIN, Scenario, Space, Variant
-from hotstuff.simulator.trials import Beginning, Goal, Judge, Tally, decode_scenario, merge
+from hotstuff.simulator.trials import Beginning, Goal, Judge, Tally, decode_scenario, led, merge
 from hotstuff.types.encoding import ZERO_HASH
 from hotstuff.types.hashing import Mode, Phase
 
@@ -97,6 +97,23 @@ def test_together_is_one_by_one(variant: Variant, broken: bool, monkeypatch: pyt
     assert (merged.tally.unsafe > 50) == broken
     assert variant.late or merged.tally.leaves < 425
     assert merged.tally.diverged > 0 and merged.tally.committed > 0
+
+
+def test_a_violation_counts_for_every_scenario_that_begins_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.Jolteon, "commit_id", commit_at_once)
+    space = Space(4, 1, 3)
+    judge = Judge(Arena(Mode.JOLTEON, 4, 1, 3), GOAL, lambda _: [])
+
+    def kinds(beginning: Beginning) -> int:
+        return beginning.weight * space.cut_completions(led(space, beginning), 2 - len(beginning.rounds))
+
+    first = Beginning((), space.turns(space.root)[1][0], 1)
+    beginnings = [*judge.expand(space, first).values()][-12:]
+    for beginning in beginnings:
+        before = judge.tally.scenarios
+        left = judge.expand(space, beginning).values()
+        assert kinds(beginning) == judge.tally.scenarios - before + sum(map(kinds, left))
+    assert judge.tally.unsafe > 0
 
 
 # ---- too many twins -------------------------------------------------------------------------------------------------
