@@ -438,3 +438,11 @@ def test_an_empty_page_counts_as_asked_in_vain() -> None:
         assert chain.peer == peer
         replica.step(Received(peer, ChainResponse(1, (), None)), 0)
         assert chain.in_vain == vain
+
+
+def test_a_chase_that_is_under_way_is_not_begun_again() -> None:
+    world = World()
+    world.sync.start_chain((2,), 0)
+    assert world.asked(0) == [(2, ChainRequest(8))]
+    world.sync.start_chain((1,), 1)
+    assert world.asked(1) == []

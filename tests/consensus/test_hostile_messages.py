@@ -186,7 +186,7 @@ def test_no_change_of_an_answer_that_is_waited_for_raises(kind: str) -> None:
                     replica._sync.want(arrived.block_id, (), 10**6, 0)
                 else:
                     replica._sync.start_chain((1,), 0)
-                    replica._sync._chain.peer = 1  # type: ignore[union-attr]
+                    replica._sync._owing.add(1)
                 cluster.step(0, Received(1, arrived))
                 cluster.settle()
     if kind == "ChainResponse":

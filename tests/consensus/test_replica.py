@@ -1297,3 +1297,39 @@ def test_evidence_is_stored_and_reported_once() -> None:
     stored = [piece for effect in heard if isinstance(effect, Persist) for piece in effect.evidence]
     assert [(piece.culprits, piece.view) for piece in stored] == [((2,), 1)]
     assert evidence(world) == [("double vote", 2, 1)]
+
+
+def test_a_block_of_an_abandoned_branch_is_not_held() -> None:
+    """Its parent never comes into the tree, so it would wait, and be asked for, until something else is committed."""
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3, 4, 5])
+    for block, qc in chain:
+        world.propose(block)
+        world.hear(3, NewView(qc, None))
+    assert world.replica.tree.root.view == 3
+    below = world.forge.qc(2, b"x" * 32)
+    tc = world.forge.tc(6, dict.fromkeys((1, 2, 3), below))
+    world.propose(world.forge.block(7, below, 4, tc=tc), tc)
+    assert world.replica.view == 7
+    assert world.replica._sync._orphans == {}
+    assert not world.replica._sync.wants(below.block_id)
+
+
+@pytest.mark.parametrize("of", ["view timer", "missing blocks", "payload"])
+def test_the_driver_is_told_when_to_come_back(of: str) -> None:
+    world = Alone()
+    if of == "missing blocks":
+        world.hear(1, NewView(world.forge.qc(5, b"y" * 32), None))
+        expected = world.cluster.timing.fetch_retry_ms
+    elif of == "payload":
+        for _ in range(2):  # the second batch waits, as the first has no place yet
+            world.cluster.submit(0)
+            world.cluster.settle()
+        expected = world.cluster.mempool_config.max_age_ms
+    else:
+        world.cluster.submit(0)
+        for view in (2, 5):  # view 6 has the leader of view 2, and an eighth of the time
+            tc = world.forge.tc(view, dict.fromkeys((1, 2, 3), world.forge.genesis))
+            world.hear(1, NewView(world.forge.genesis, tc))
+        expected = world.cluster.timing.view_timeout_ms // SUSPECT_DIVISOR
+    assert world.replica.deadline_us() == expected * 1000

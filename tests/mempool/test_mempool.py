@@ -674,3 +674,12 @@ def test_a_failed_view_with_proven_batches_only_makes_us_no_more_careful() -> No
     world.mempool.view_failed(4)
     other = world.hold(1, 1)
     assert other in world.mempool.propose(NONE, 8)
+
+
+def test_acknowledgements_are_not_put_off_by_further_batches() -> None:
+    world = World()
+    refs = [world.hold(1, 1)]
+    world.now_us += (world.config.ack_ms - 1) * 1000
+    refs.append(world.hold(2, 1))
+    assert world.mempool.deadline_us() == world.config.ack_ms * 1000
+    assert acks(world.later(1)) == refs

@@ -32,7 +32,9 @@ def _flaw(kind: str, what: str, old: str, case: str, new: str = "(True, ") -> Mu
         "double batch": "DoubleBatch",
     }
     where = f"{E}{names[kind]}.flaw"
-    return Mutant(f"{kind}: {what}", "blame", "protocol 10", where, f"({old}, ", new, (f"{EVIDENCE}test_flaws[{case}]",))
+    return Mutant(
+        f"{kind}: {what}", "blame", "protocol 10", where, f"({old}, ", new, (f"{EVIDENCE}test_flaws[{case}]",)
+    )
 
 
 FLAWS = (
@@ -158,7 +160,10 @@ PROVING = (
         P + "verify",
         "return all(_holds(statement, context, validators, check, scheme) for statement in ordered)",
         "return True",
-        (PROOF + "test_a_missing_signature_is_noticed_on_either_side[0-two votes]", PROOF + "test_bits_cannot_be_added_to_a_certificate"),
+        (
+            PROOF + "test_a_missing_signature_is_noticed_on_either_side[0-two votes]",
+            PROOF + "test_bits_cannot_be_added_to_a_certificate",
+        ),
     ),
     Mutant(
         "evidence with one signature",
@@ -296,7 +301,10 @@ NOTICING = (
         W + "Witness.verified",
         "if not valid:",
         "if False:",
-        (REPLICA + "test_a_forged_vote_is_no_evidence_against_its_signer_s22", WITNESS + "test_a_share_that_does_not_verify_is_no_evidence_s41"),
+        (
+            REPLICA + "test_a_forged_vote_is_no_evidence_against_its_signer_s22",
+            WITNESS + "test_a_share_that_does_not_verify_is_no_evidence_s41",
+        ),
     ),
     Mutant(
         "evidence not stored",
@@ -491,7 +499,10 @@ DIVERGING = (
         D + "_compare",
         "if self._validators.has_honest(others):",
         "if False:",
-        (DIVERGENCE + "test_f_plus_one_other_states_stop_us_s36", DIVERGENCE + "test_a_replica_stops_when_its_application_has_diverged_s36"),
+        (
+            DIVERGENCE + "test_f_plus_one_other_states_stop_us_s36",
+            DIVERGENCE + "test_a_replica_stops_when_its_application_has_diverged_s36",
+        ),
     ),
     Mutant(
         "reports between checkpoints kept",

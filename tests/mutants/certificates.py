@@ -373,7 +373,10 @@ SHARES = (
         C + "Collector.add_vote",
         "current_view <= vote.view <= current_view + VOTE_WINDOW_VIEWS",
         "current_view <= vote.view",
-        (COLLECTOR + "test_votes_outside_the_window_are_not_kept", COLLECTOR + "test_a_hostile_voter_costs_bounded_memory"),
+        (
+            COLLECTOR + "test_votes_outside_the_window_are_not_kept",
+            COLLECTOR + "test_a_hostile_voter_costs_bounded_memory",
+        ),
     ),
     Mutant(
         "votes of views that are left",
@@ -427,6 +430,24 @@ SHARES = (
         C + "Collector._due",
         "not self._validators.is_quorum(bucket.shares)",
         "not self._validators.has_honest(bucket.shares)",
+        (COLLECTOR + "test_too_few_shares_are_not_aggregated_however_long_they_wait",),
+    ),
+    Mutant(
+        "votes aggregated before they are due",
+        "bounds",
+        "protocol 1.5",
+        C + "Collector.start_votes",
+        "if self._due(bucket, now_us, patience_us(key.view, key.phase)):",
+        "if bucket.job is None:",
+        (COLLECTOR + "test_patience_delays_a_quorum_and_has_a_deadline",),
+    ),
+    Mutant(
+        "timeouts aggregated before they are due",
+        "bounds",
+        "protocol 1.5",
+        C + "Collector.start_timeouts",
+        "if self._due(self._timeouts, now_us, patience_us):",
+        "if self._timeouts.shares:",
         (COLLECTOR + "test_too_few_shares_are_not_aggregated_however_long_they_wait",),
     ),
     Mutant(
@@ -500,15 +521,6 @@ SHARES = (
         "if b.start_us is not None",
         "if b.start_us is None",
         (COLLECTOR + "test_patience_delays_a_quorum_and_has_a_deadline",),
-    ),
-    Mutant(
-        "answer to an old job makes a certificate",
-        "safety",
-        "protocol 1.5",
-        C + "Collector.collected",
-        "slot = self._jobs.pop(event.job)",
-        "slot = self._jobs[event.job]",
-        (COLLECTOR + "test_an_unknown_or_repeated_answer_is_ignored",),
     ),
     Mutant(
         "signers of bad shares left out even if needed",
@@ -770,7 +782,10 @@ CACHE = (
         D + "Desk.done",
         "if valid:",
         "if True:",
-        (DESK + "test_only_positive_results_are_remembered", REPLICA + "test_a_forged_certificate_moves_nothing_and_costs_its_sender_s13_s15"),
+        (
+            DESK + "test_only_positive_results_are_remembered",
+            REPLICA + "test_a_forged_certificate_moves_nothing_and_costs_its_sender_s13_s15",
+        ),
     ),
     Mutant(
         "failed check remembered as passed",

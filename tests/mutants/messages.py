@@ -27,9 +27,7 @@ HEADER = (
     _header("validator set", "protocol 1.1", "header.vset_hash == context.vset_hash"),
     _header("parent is the justified block", "protocol 3", "header.parent_id == justify.block_id"),
     _header("view above justify", "protocol 3", "header.view > justify.view"),
-    _header(
-        "genesis certificate", "protocol 1.4, 12.10", "justify.view > 0 or justify == QC.genesis(context)"
-    ),
+    _header("genesis certificate", "protocol 1.4, 12.10", "justify.view > 0 or justify == QC.genesis(context)"),
     _header("phase of justify", "protocol 3.1", "justify.view == 0 or justify.phase in PHASES[context.mode]"),
     _header("leader", "protocol 3, 5.1", "header.proposer == leaders.leader(header.view)"),
     Mutant(
@@ -170,7 +168,10 @@ PARTS = (
         "consensus.replica:_certificates_of",
         "(qc, tc and tc.high_qc, tc)",
         "(qc, tc and tc.high_qc)",
-        (REPLICA + FORGED + "[entry TC]", REPLICA + "test_a_forged_certificate_moves_nothing_and_costs_its_sender_s13_s15"),
+        (
+            REPLICA + FORGED + "[entry TC]",
+            REPLICA + "test_a_forged_certificate_moves_nothing_and_costs_its_sender_s13_s15",
+        ),
     ),
     Mutant(
         "QC inside a TC not verified",
@@ -287,7 +288,7 @@ PARTS = (
         W + "proves_entry",
         " or high_qc.leads_to > timeout.view",
         "",
-        (VALIDITY + "test_what_proves_the_entry_of_a_timeout", ),
+        (VALIDITY + "test_what_proves_the_entry_of_a_timeout",),
     ),
     Mutant(
         "timeout with a TC beside a QC that proves the view",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import decode_source
+from importlib.util import decode_source, find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +51,14 @@ def _names(node: ast.stmt) -> list[str]:
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def source_of(mutant: Mutant) -> str:
+    """The source as it is, without importing it."""
+    package = find_spec("hotstuff")
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).parent.joinpath(*mutant.module.split(".")[1:]).with_suffix(".py")
+    return decode_source(path.read_bytes())
 
 
 class Mutation(MetaPathFinder, Loader):

@@ -139,7 +139,10 @@ TAKING = (
         L + "Lane.slot",
         "self.executed < seq <= self.last",
         "self.executed < seq",
-        (LANES + "test_the_window_starts_above_the_executed_number_and_ends", MEMPOOL + "test_a_batch_outside_the_window_is_not_taken"),
+        (
+            LANES + "test_the_window_starts_above_the_executed_number_and_ends",
+            MEMPOOL + "test_a_batch_outside_the_window_is_not_taken",
+        ),
     ),
     Mutant(
         "executed numbers taken again",
@@ -194,6 +197,15 @@ TAKING = (
         "slot.held.get(ref.digest) == ref",
         "ref.digest in slot.held",
         (LANES + "test_a_reference_that_lies_about_a_held_batch_is_another_reference",),
+    ),
+    Mutant(
+        "acknowledgements put off by further batches",
+        "liveness",
+        "protocol 8.2",
+        M + "_acknowledge",
+        "if self._ack_us is None:",
+        "if True:",
+        (MEMPOOL + "test_acknowledgements_are_not_put_off_by_further_batches",),
     ),
     Mutant(
         "acknowledgement not repeated",
@@ -379,6 +391,33 @@ AUTHORING = (
         (SEALER + "test_an_idle_lane_seals_at_once_and_a_busy_one_by_the_age_of_the_oldest_frame",),
     ),
     Mutant(
+        "batch is never due",
+        "liveness",
+        "design: sealer",
+        M + "deadline_us",
+        "times.append(_or_never(self._sealer.due_us(idle=self._idle)))",
+        "pass",
+        (MEMPOOL + "test_a_busy_lane_waits_for_the_age_and_an_idle_one_does_not",),
+    ),
+    Mutant(
+        "busy lane takes itself for an idle one",
+        "bounds",
+        "design: sealer",
+        M + "_idle",
+        "self._sealed_seq <= max(self._placed_seq, self._own.executed)",
+        "True",
+        (MEMPOOL + "test_a_busy_lane_waits_for_the_age_and_an_idle_one_does_not",),
+    ),
+    Mutant(
+        "lane full before its window is",
+        "liveness",
+        "design: limits",
+        M + "_window_full",
+        "self._next_seq > self._own.last",
+        "self._next_seq >= self._own.last",
+        (MEMPOOL + "test_a_full_window_makes_clients_wait_and_does_not_raise_or_spin",),
+    ),
+    Mutant(
         "batch grows without a limit",
         "bounds",
         "design: sealer",
@@ -406,7 +445,10 @@ ORDERING = (
         M + "extend",
         "ref.seq != after[ref.author] + 1",
         "ref.seq <= after[ref.author]",
-        (MEMPOOL + "test_lanes_continue_without_a_gap", REPLICA + "test_a_block_that_does_not_fit_its_parent_gets_no_vote_and_no_place[lane with a gap]"),
+        (
+            MEMPOOL + "test_lanes_continue_without_a_gap",
+            REPLICA + "test_a_block_that_does_not_fit_its_parent_gets_no_vote_and_no_place[lane with a gap]",
+        ),
     ),
     Mutant(
         "batch twice in one block",

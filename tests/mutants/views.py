@@ -653,17 +653,18 @@ ROTATION = (
 )
 
 
-
 def _deadline(what: str, old: str, kill: str) -> Mutant:
     """The driver is not told when to come back."""
-    return Mutant(f"no deadline for {what}", "liveness", "protocol 4.1", R + "deadline_us", f"{old},\n", "None,\n", (kill,))
+    return Mutant(
+        f"no deadline for {what}", "liveness", "protocol 4.1", R + "deadline_us", f"{old},\n", "None,\n", (kill,)
+    )
 
 
 DEADLINES = (
     _deadline(
         "the view timer",
         "self._pacemaker.view_deadline_us",
-        REPLICA + "test_one_crashed_replica_of_four_costs_one_timeout_for_each_of_its_turns_l1[2]",
+        REPLICA + "test_the_driver_is_told_when_to_come_back[view timer]",
     ),
     _deadline(
         "repeated timeouts",
@@ -683,12 +684,12 @@ DEADLINES = (
     _deadline(
         "missing blocks",
         "self._sync.deadline_us(self._payload.backlog())",
-        SYNC + "test_a_replica_takes_transactions_as_soon_as_it_has_caught_up",
+        REPLICA + "test_the_driver_is_told_when_to_come_back[missing blocks]",
     ),
     _deadline(
         "the payload",
         "self._payload.deadline_us()",
-        REPLICA + "test_a_single_transaction_commits_everywhere_without_any_timer",
+        REPLICA + "test_the_driver_is_told_when_to_come_back[payload]",
     ),
     Mutant(
         "hotstuff2 waits for ever",

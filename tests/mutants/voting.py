@@ -430,7 +430,9 @@ RECORD = (
     _lost("high_tc", "TC.read(reader) if", "TC.read(reader) and None if", ROUND_TRIP, "liveness"),
     _lost("last_vote", "Vote.read(reader) if", "Vote.read(reader) and None if", ROUND_TRIP, "liveness"),
     _lost("last_timeout", "Timeout.read(reader) if", "Timeout.read(reader) and None if", ROUND_TRIP, "liveness"),
-    _lost("passive", "passive=reader.flag()", "passive=reader.flag() and False", "test_the_record_outlives_a_crash[True]"),
+    _lost(
+        "passive", "passive=reader.flag()", "passive=reader.flag() and False", "test_the_record_outlives_a_crash[True]"
+    ),
 )
 
 COMMIT = (
@@ -441,7 +443,10 @@ COMMIT = (
         R + "Chained.commit_id",
         "node.view == parent.view + 1 == grandparent.view + 2",
         "True",
-        (RULES + "test_chained_never_commits_over_a_view_gap_s6", REPLICA + "test_a_commit_over_a_view_gap_never_happens_s6"),
+        (
+            RULES + "test_chained_never_commits_over_a_view_gap_s6",
+            REPLICA + "test_a_commit_over_a_view_gap_never_happens_s6",
+        ),
     ),
     Mutant(
         "chained ignores a gap below the parent",
@@ -477,9 +482,7 @@ COMMIT = (
         R + "_parent_if_consecutive",
         "node.block is not None and node.justify.view + 1 == node.view",
         "node.block is not None",
-        (
-            RULES + "test_two_chain_never_commits_over_a_view_gap_s6",
-        ),
+        (RULES + "test_two_chain_never_commits_over_a_view_gap_s6",),
     ),
     Mutant(
         "two-chain commits the block itself",

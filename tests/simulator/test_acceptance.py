@@ -116,7 +116,7 @@ def test_loss_copies_and_disorder_slow_down_and_stop_nobody_l8(mode: Mode, per_m
     noise = (Action(0, "loss", ALL, ALL, per_mille), Action(0, "duplicate", ALL, ALL, 500))
     weather = replace(QUICK, jitter_us=2000, tail=True, ordered=False, view_timeout_ms=per_mille, client_us=50 * MS)
     _, commits = play(*noise, parameters=weather, protocol=mode, duration_us=seconds * SECOND)
-    assert_all_go_on(commits, range(4), 0, seconds * SECOND, 10)
+    assert_all_go_on(commits, range(4), 0, seconds * SECOND, 5)
 
 
 @EVERY
