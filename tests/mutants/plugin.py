@@ -21,7 +21,7 @@ from mutants.table import BY_NAME
 # Raised by code that does not fit together.
 NONSENSE = (NameError, SyntaxError, ImportError, AttributeError, TypeError)
 # How long tests with a real event loop wait for what a mutant may never do. They take ten seconds otherwise.
-PATIENCE_S = 3
+PATIENCE_S = 2
 
 _name = os.environ.get(MUTANT)
 _mutation = None if _name is None else Mutation(BY_NAME[_name])

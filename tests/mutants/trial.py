@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
 
 from mutants.mutant import Mutant
 from mutants.mutation import MUTANT, REPORT
@@ -24,6 +23,8 @@ TESTS = Path(__file__).parents[1]
 LIMIT_S = 120
 ALL_PASSED, SOME_FAILED = 0, 1
 """Exit codes of pytest."""
+OUTPUT, TOLD, ENDED = "output", "told", "ended"
+"""Files by which the process answers: what pytest printed, what the plugin wrote down, the exit code."""
 
 # Processes are forked from one that has imported what takes long, and nothing of ours.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -85,16 +86,16 @@ def _is_of(test: str, killer: str) -> bool:
 
 def _pytest(killers: Sequence[str], mutant: str | None) -> _Run:
     with tempfile.TemporaryDirectory() as folder:
-        output, report = Path(folder) / "output", Path(folder) / "report"
-        arguments = (list(dict.fromkeys(killers)), mutant, output, report, _bytecode())
-        process = _PROCESSES.Process(target=_main, args=arguments)
+        process = _PROCESSES.Process(target=_main, args=(list(dict.fromkeys(killers)), mutant, folder, _bytecode()))
         process.start()
         process.join(LIMIT_S)
-        if process.exitcode is None:
+        if process.is_alive():
             process.kill()
             process.join()
-        exit_code = process.exitcode
         process.close()
+        output, report, ended = (Path(folder) / name for name in (OUTPUT, TOLD, ENDED))
+        # The process says itself how it ended: of several threads that wait, `multiprocessing` tells only one.
+        exit_code = int(ended.read_text()) if ended.exists() else None
         told = json.loads(report.read_text()) if report.exists() else {}
         return _Run(exit_code, output.read_text() if output.exists() else "", **told)
 
@@ -107,16 +108,16 @@ def _bytecode() -> str:
     return folder
 
 
-def _main(killers: list[str], mutant: str | None, output: Path, report: Path, bytecode: str) -> NoReturn:
+def _main(killers: list[str], mutant: str | None, folder: str, bytecode: str) -> None:
     """What the process does."""
     sys.pycache_prefix, sys.dont_write_bytecode = bytecode, False
-    written = os.open(output, os.O_WRONLY | os.O_CREAT)
+    written = os.open(Path(folder) / OUTPUT, os.O_WRONLY | os.O_CREAT)
     os.dup2(written, 1)
     os.dup2(written, 2)
     for name in [name for name in os.environ if name.startswith("PYTEST")]:
         del os.environ[name]
     # What fails on a mutant is not for the next run of the suite.
-    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", REPORT: str(report)}
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", REPORT: str(Path(folder) / TOLD)}
     if mutant is not None:
         os.environ[MUTANT] = mutant
     os.chdir(TESTS.parent)
@@ -126,4 +127,7 @@ def _main(killers: list[str], mutant: str | None, output: Path, report: Path, by
     # The first two are about the tests themselves, not about what they test, and they collect garbage twice.
     without = ["unraisableexception", "threadexception", "cacheprovider"]
     options = ["-q", "--tb=line", "-p", "mutants.plugin", *(f"-pno:{name}" for name in without)]
-    sys.exit(int(pytest.main([*options, *(f"tests/{killer}" for killer in killers)])))
+    exit_code = pytest.main([*options, *(f"tests/{killer}" for killer in killers)])
+    (Path(folder) / ENDED).write_text(str(int(exit_code)))
+    sys.stdout.flush()
+    os._exit(0)  # threads that a mutant left behind are not waited for
