@@ -5,12 +5,12 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 REPLICA = "consensus/test_replica.py::"
-SAFETY = "consensus/test_safety.py::"
-SCHEDULES = "consensus/test_schedules.py::"
 DRIVER = "node/test_driver.py::"
 BODIES = "node/test_bodies.py::"
 INBOX = "node/test_inbox.py::"
 CHAIN = "storage/test_chain.py::"
+DATADIR = "storage/test_datadir.py::"
+SESSIONS = "app/test_sessions.py::"
 ENVIRONMENT = "storage/test_environment.py::"
 
 R = "consensus.replica:Replica."
@@ -402,6 +402,60 @@ DISK = (
         "sync=fsync,",
         "sync=False,",
         (ENVIRONMENT + "test_flags_are_the_durable_ones",),
+    ),
+    Mutant(
+        "two processes in one data directory",
+        "safety",
+        "protocol 2.2, 12.30",
+        "storage.datadir:_lock",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        (DATADIR + "test_second_opener_in_the_same_process",),
+    ),
+    Mutant(
+        "data directory of another validator",
+        "safety",
+        "protocol 2.4",
+        "storage.datadir:DataDir._open",
+        "if expected is not None:",
+        "if False:",
+        (DATADIR + "test_mismatches_name_both_sides",),
+    ),
+    Mutant(
+        "data directory put together from two",
+        "safety",
+        "protocol 2.4, 12.29",
+        "storage.datadir:DataDir._open",
+        "if found != meta:",
+        "if found is None:",
+        (DATADIR + "test_part_of_another_directory",),
+    ),
+    Mutant(
+        "transaction executed twice",
+        "safety",
+        "protocol 9.2",
+        "app.sessions:Session.take",
+        "at = max(first, self.floor)",
+        "at = first",
+        (SESSIONS + "test_the_same_frame_twice_is_executed_once",),
+    ),
+    Mutant(
+        "gaps of a client without a limit",
+        "bounds",
+        "protocol 9.2",
+        "app.sessions:Session.take",
+        "if len(spans) > MAX_GAPS:",
+        "if False:",
+        (SESSIONS + "test_64_gaps_may_stay_open",),
+    ),
+    Mutant(
+        "clients without a limit",
+        "bounds",
+        "design: limits",
+        "app.sessions:Sessions.take",
+        "if len(self._table) > MAX_SESSIONS:",
+        "if False:",
+        (SESSIONS + "test_the_one_that_was_silent_longest_is_forgotten",),
     ),
 )
 

@@ -38,6 +38,7 @@ BROKEN = (
     _control("nothing to change", "return 7", "return 8"),
     _control("a test that does not exist", ") > (", ") >= (", "consensus/test_safety.py::test_nothing"),
     _control("a test file that does not exist", ") > (", ") >= (", "consensus/test_nothing.py"),
+    _control("a fixture that fails", ") > (", ") >= (", "mutants/controls.py::test_with_a_broken_fixture"),
     _control("the mutant is not in what is tested", ") > (", ") >= (", "types/test_encoding.py"),
 )
 BY_NAME = {mutant.name: mutant for mutant in (*MUTANTS, CANARY, PARTLY, *BROKEN)}

@@ -61,9 +61,9 @@ def test_a_mutant_that_does_not_run_is_not_killed(mutant: Mutant) -> None:
     assert try_mutant(mutant).verdict is Verdict.BROKEN
 
 
-def test_a_killer_that_fails_anyway_or_does_not_exist_is_noticed() -> None:
-    for killer in ("consensus/test_safety.py::test_nothing", "mutants/always_fails.py"):
-        assert try_nothing([KILLERS[0], killer]).verdict is Verdict.BROKEN
+@pytest.mark.parametrize("killer", ["test_that_always_fails", "test_with_a_broken_fixture", "test_nothing"])
+def test_a_killer_that_fails_anyway_or_does_not_exist_is_noticed(killer: str) -> None:
+    assert try_nothing([KILLERS[0], f"mutants/controls.py::{killer}"]).verdict is Verdict.BROKEN
 
 
 # ---- the table

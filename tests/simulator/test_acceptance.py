@@ -1,4 +1,4 @@
-"""Faults of networks and processes that a cluster must get over, one test for each row of the table in tests/README.md."""
+"""Faults of networks and processes that a cluster must get over: rows of the table in tests/README.md."""
 
 from __future__ import annotations
 
@@ -94,8 +94,9 @@ def test_a_one_way_cut_for_ever_costs_only_that_replicas_turns_l5(mode: Mode, de
 @EVERY
 @pytest.mark.parametrize("kind", ["ring", "bridge"])
 def test_every_replica_sees_another_majority_and_later_all_is_well_l6(mode: Mode, kind: str) -> None:
+    # A ring in which each of five reaches its two neighbours; a bridge, number 1, between 0 and the other two.
     nodes = 5 if kind == "ring" else 4
-    shape = Action(500 * MS, kind, node=1, argument=1 if kind == "ring" else 0b0001, for_us=600 * MS)
+    shape = Action(500 * MS, kind, node=1, argument=1, for_us=600 * MS)
     _, commits = play(shape, nodes=nodes, protocol=mode)
     assert_all_go_on(commits, range(nodes), 1500 * MS, 2 * SECOND, 10)
 
@@ -136,7 +137,7 @@ def test_clogs_one_by_one_and_undone_in_another_order_l9(mode: Mode) -> None:
 @EVERY
 def test_timers_grow_until_they_fit_a_network_that_is_slower_than_they_are_l10(mode: Mode) -> None:
     slow = replace(QUICK, delay_us=50 * MS, client_us=50 * MS)
-    world, commits = play(parameters=slow, protocol=mode, duration_us=12 * SECOND)
+    _, commits = play(parameters=slow, protocol=mode, duration_us=12 * SECOND)
     assert_all_go_on(commits, range(4), 6 * SECOND, 12 * SECOND, 4)
     first = commits.blocks[0][0]
     assert first.header.view <= 24, "the first commit: 6 views of slack, 5 steps of growth, and one round of leaders"
