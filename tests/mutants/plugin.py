@@ -32,7 +32,7 @@ _broken: list[str] = []
 if _mutation is not None:
     _mutation.install()
 
-# The same examples every time; one that fails is enough, however large it is.
+# The same examples every time. One that fails is enough, however large it is, and is not for the next run of the suite.
 _phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
 hypothesis.settings.register_profile("mutants", derandomize=True, database=None, phases=_phases)
 hypothesis.settings.load_profile("mutants")

@@ -116,7 +116,6 @@ def _main(killers: list[str], mutant: str | None, folder: str, bytecode: str) ->
     os.dup2(written, 2)
     for name in [name for name in os.environ if name.startswith("PYTEST")]:
         del os.environ[name]
-    # What fails on a mutant is not for the next run of the suite.
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", REPORT: str(Path(folder) / TOLD)}
     if mutant is not None:
         os.environ[MUTANT] = mutant
