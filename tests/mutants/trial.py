@@ -114,7 +114,8 @@ def _main(killers: list[str], mutant: str | None, folder: str, bytecode: str) ->
     written = os.open(Path(folder) / OUTPUT, os.O_WRONLY | os.O_CREAT)
     os.dup2(written, 1)
     os.dup2(written, 2)
-    for name in [name for name in os.environ if name.startswith("PYTEST")]:
+    # Nor is it to print differences in full, as it does for a CI: some are of whole chains.
+    for name in [name for name in os.environ if name.startswith("PYTEST") or name in ("CI", "BUILD_NUMBER")]:
         del os.environ[name]
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", REPORT: str(Path(folder) / TOLD)}
     if mutant is not None:
