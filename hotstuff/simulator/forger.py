@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -242,15 +242,45 @@ class Forger:
         signers = sorted({*seen, *self._members} - {*without})
         if not self._validators.is_quorum(signers):
             return None
+        qc = self._make_qc(slot, signers)
+        self._saw_certificates(qc, None)
+        return qc
+
+    def small_qc(self, slot: Slot) -> QC | None:
+        """The right signatures of as many as are not quite a quorum; None if we saw too few votes for that."""
+        signers = self._almost(self.votes.get(slot[0], {}).get(slot, {}))
+        return None if signers is None else self._make_qc(slot, signers)
+
+    def small_tc(self, view: int) -> TC | None:
+        """As `small_qc`: everybody reports what they did report, and we the highest of that."""
+        seen = self.timeouts.get(view, {})
+        signers = self._almost(seen)
+        honest = {i: seen[i] for i in signers or () if i not in self._members}
+        if signers is None or not honest:
+            return None
+        highest = max(timeout.high_qc.view for timeout in honest.values())
+        reported = {i: honest[i].high_qc.view if i in honest else highest for i in signers}
+        return self._make_tc(view, reported, honest)
+
+    def _almost(self, seen: Iterable[int]) -> list[int] | None:
+        """Ourselves and some of those, one short of a quorum; None if they are too few."""
+        is_quorum = self._validators.is_quorum
+        signers = {*self._members}
+        for i in sorted({*seen} - signers):
+            if not is_quorum({*signers, i}):
+                signers.add(i)
+        nearly = any(is_quorum({*signers, i}) for i in range(len(self._validators)))
+        return sorted(signers) if nearly else None
+
+    def _make_qc(self, slot: Slot, signers: Sequence[int]) -> QC | None:
+        seen = self.votes.get(slot[0], {}).get(slot, {})
         votes = [self.vote(i, *slot) if i in self._members else seen[i] for i in signers]
         text = self.context.vote_message(*slot)
         shares = [fx.Share(vote.signer, text, vote.signature) for vote in votes]
         found = self._verifier.collect(shares)
-        if found.signature is None or not self._validators.is_quorum(found.good):
+        if found.signature is None or len(found.good) != len(shares):
             return None
-        qc = QC(self.context.epoch, *slot, self._validators.bitmap(found.good), found.signature)
-        self._saw_certificates(qc, None)
-        return qc
+        return QC(self.context.epoch, *slot, self._validators.bitmap(found.good), found.signature)
 
     def tc(self, view: int) -> TC | None:
         """The TC of a view that hides the most: our own signatures report nothing, then the lowest of the others.
@@ -266,7 +296,9 @@ class Forger:
             reported[i] = high_qc_view
         if not others or not self._validators.is_quorum(reported):
             return None
-        return self._make_tc(view, reported, {i: seen[i] for i in reported if i not in self._members})
+        tc = self._make_tc(view, reported, {i: seen[i] for i in reported if i not in self._members})
+        self._saw_certificates(None, tc)
+        return tc
 
     def _make_tc(self, view: int, reported: dict[int, int], honest: dict[int, Timeout]) -> TC | None:
         shares = []
@@ -280,9 +312,7 @@ class Forger:
         bitmap = self._validators.bitmap
         groups = tuple(TimeoutGroup(v, bitmap(i for i, high in reported.items() if high == v)) for v in views)
         high_qcs = [t.high_qc for t in honest.values() if t.high_qc.view == views[0]]
-        tc = TC(self.context.epoch, view, groups, found.signature, high_qcs[0])
-        self._saw_certificates(None, tc)
-        return tc
+        return TC(self.context.epoch, view, groups, found.signature, high_qcs[0])
 
 
 def _shift_point(share: bytes, difference: bytes, *, opposite: bool) -> bytes:

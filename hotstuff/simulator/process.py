@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotstuff.consensus import effects as fx
 from hotstuff.consensus.desk import Desk
+from hotstuff.consensus.divergence import CHECKPOINT_BLOCKS
 from hotstuff.consensus.payload import Payload
 from hotstuff.consensus.replica import Replica
 from hotstuff.consensus.safety import Safety
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from hotstuff.simulator.node import SimNode
 
 LAZY_WRITE_US = int(LAZY_WRITE_S * 1_000_000)
-# Ticks without time passing: the core's deadline is in the past and stays there.
+# Without time passing: ticks (the core's deadline is in the past and stays there), and steps of any kind (it keeps
+# itself busy). A replica that was paused handles far less than that at once.
 TICKS_MAX = 1000
+STEPS_MAX = 200_000
 
 
 class Killed(Exception):
@@ -52,7 +55,7 @@ class Process:
         self._before_tick: int | None = None
         self._deadline_us: int | None = None
         self._timer_us: int | None = None
-        self._ticks = (0, 0)
+        self._ticks = self._steps = (0, 0)
         disk, context, keys = node.disk, world.context, world.members[node.index]
         root = disk.root(context, len(world.validators))
         safety = Safety(node.index, context, world.rules, keys.bls, keys.node, disk.safety)
@@ -179,6 +182,10 @@ class Process:
 
     def _step(self, event: fx.Event, now_us: int) -> list[fx.Effect]:
         world, node = self.world, self.node
+        at_us, count = self._steps
+        self._steps = (now_us, count + 1 if at_us == now_us else 0)
+        if count > STEPS_MAX:
+            raise Violation("spin", f"instance {node.instance}: it does not come to rest", world.now_us)
         try:
             effects = self.replica.step(event, now_us)
         except Exception as error:
@@ -282,6 +289,8 @@ class Process:
         for block in effect.blocks:
             self._check_order(executed, block)
             executed.append(block)
+            if block.header.height % CHECKPOINT_BLOCKS == 0:
+                self._inbox.put(fx.Executed(block.header.height, block.id))  # an application that remembers the chain
         for hook in self.world.on_executed:
             hook(self.world, self.node, effect.blocks)
         self._flush_later()

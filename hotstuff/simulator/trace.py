@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from hotstuff.consensus import effects as fx
 from hotstuff.simulator.observer import Observer
@@ -27,6 +27,7 @@ from hotstuff.types.messages import (
     Proposal,
     RecoveryRequest,
     RecoveryResponse,
+    StateReport,
     Timeout,
     Vote,
 )
@@ -42,8 +43,7 @@ _NOTHING = bytes(8)
 # The hash is fed in pieces: one call for each event would cost more than the rest.
 _PIECE_BYTES = 1 << 16
 
-_EVENT_TYPES = (fx.Start, fx.Tick, fx.Received, fx.Connected, fx.Checked, fx.Collected, fx.Submitted, fx.BatchStored)
-_EVENTS: dict[type, int] = {event_type: code for code, event_type in enumerate(_EVENT_TYPES)}
+_EVENTS: dict[type, int] = {event_type: code for code, event_type in enumerate(get_args(fx.Event))}
 _SENT, _STARTED, _CRASHED, _EXECUTED, _ACTED, _PERSISTED = range(16, 22)
 
 _BRIEFS: dict[type, Callable[[Any], tuple[int, bytes]]] = {
@@ -60,6 +60,7 @@ _BRIEFS: dict[type, Callable[[Any], tuple[int, bytes]]] = {
     BatchMessage: lambda m: (m.batch.seq, m.batch.ref.digest),
     Ack: lambda m: (len(m.refs), m.refs[0].digest if m.refs else _NOTHING),
     BatchRequest: lambda m: (len(m.refs), m.refs[0].digest if m.refs else _NOTHING),
+    StateReport: lambda m: (m.height, m.state),
 }
 
 

@@ -154,7 +154,7 @@ class World:
         return Mempool(
             validators=self.validators,
             safety=safety,
-            config=MempoolConfig(),
+            config=MempoolConfig(fetch_retry_ms=self.timing.fetch_retry_ms),
             executed=root.included,
             held=node.disk.held_above(root.included),
             effects=effects,

@@ -7,14 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import zip_longest
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attack import NEAR, PARAMETERS, Attack, attack, strategy
 
 from hotstuff.consensus.effects import Share
+from hotstuff.consensus.rules import RULES
 from hotstuff.consensus.validity import malformed, proves_entry, proves_view
+from hotstuff.consensus.verifier import Verifier
 from hotstuff.simulator.byzantine import Strategy
+from hotstuff.simulator.scheme import scheme_of
 from hotstuff.simulator.strategies import STRATEGIES, described, make, mix
 from hotstuff.simulator.world import World
 from hotstuff.types.block import Block
@@ -28,6 +32,7 @@ from hotstuff.types.messages import (
     NewView,
     Proposal,
     RecoveryResponse,
+    StateReport,
     Timeout,
     Vote,
 )
@@ -123,7 +128,7 @@ def test_at_most_one_of_two_blocks_is_certified() -> None:
 
 
 def test_a_stale_leader_cuts_off_a_certified_tail() -> None:
-    run = attack({1: [strategy("silent-leader")], 2: [strategy("stale-qc-leader")]}, nodes=7, seconds=1)
+    run = attack({1: [strategy("silent-leader")], 2: [strategy("stale-qc-leader", "accepted")]}, nodes=7, seconds=1)
     forks = [p for _, p in run.lies(Proposal) if p.entry_tc and p.block.header.justify.view < p.entry_tc.high_qc.view]
     assert forks and all(p.block.header.proposer == 2 for p in forks)
     chain = {block.id for block in run.chain()}
@@ -132,8 +137,20 @@ def test_a_stale_leader_cuts_off_a_certified_tail() -> None:
     run.assert_harmless()
 
 
+@pytest.mark.parametrize("protocol", RULES)
+def test_a_stale_leader_that_goes_too_far_gets_no_votes(protocol: Mode) -> None:
+    pair: dict[int, list[Strategy]] = {1: [strategy("silent-leader")], 2: [strategy("stale-qc-leader", "older")]}
+    run = attack(pair, nodes=7, seconds=1, protocol=protocol)
+    forks = {
+        p.block.id for to, p in run.lies(Proposal) if p.entry_tc and p.block.header.justify.view < p.entry_tc.view - 3
+    }
+    assert forks
+    assert {vote.block_id for _, vote in run.words(Vote)} & forks == set()
+    run.assert_harmless()
+
+
 def test_jolteon_leaves_a_stale_leader_nothing() -> None:
-    pair: dict[int, list[Strategy]] = {1: [strategy("silent-leader")], 2: [strategy("stale-qc-leader")]}
+    pair: dict[int, list[Strategy]] = {1: [strategy("silent-leader")], 2: [strategy("stale-qc-leader", "accepted")]}
     run = attack(pair, nodes=7, seconds=1, protocol=Mode.JOLTEON)
     proposals = [p for _, p in run.lies(Proposal) if p.entry_tc]
     assert proposals and all(p.block.header.justify.view >= p.entry_tc.high_qc.view for p in proposals if p.entry_tc)
@@ -272,6 +289,22 @@ def same_view(one: QC | TC, other: QC | TC) -> bool:
     return one.view == other.view
 
 
+@pytest.mark.parametrize("mode", STRATEGIES["small-quorum"].MODES)
+def test_a_small_quorum_is_right_in_everything_else(mode: str) -> None:
+    run = attack({1: [strategy("silent-leader"), strategy("small-quorum", mode)]}, seconds=1)
+    validators, setup = run.world.validators, run.world.setup
+    half: Any = SimpleNamespace(
+        validators=validators.validators, signers=validators.signers, is_quorum=lambda signers: len(signers) == 2
+    )
+    lenient = Verifier(run.world.context, half, scheme_of(setup.signatures))
+    shown = [certificate for _, m in run.lies(NewView) for certificate in (m.high_qc, m.high_tc) if certificate]
+    small = [certificate for certificate in shown if certificate.view and lenient.check(certificate)]
+    assert len({certificate.key for certificate in small}) > 3
+    assert {type(certificate) for certificate in small} == {QC if mode == "qc" else TC}
+    assert not any(run.world.verifier.check(certificate) for certificate in small)
+    run.assert_harmless()
+
+
 @pytest.mark.parametrize("mode", STRATEGIES["signature-transplant"].MODES)
 def test_transplanted_signatures_are_refused(mode: str) -> None:
     run = alone("signature-transplant", mode, seconds=0.5)
@@ -406,6 +439,14 @@ def test_selective_delivery_reaches_one_or_others_in_each_view() -> None:
     for to, vote in run.lies(Vote):
         by_view[vote.view].add(to)
     assert len({frozenset(reached) for reached in by_view.values()}) > 1
+
+
+def test_a_liar_about_its_state_stops_nobody() -> None:
+    run = alone("state-liar", seconds=1, parameters=NEAR)
+    states = {report.height: report.state for _, report in run.words(StateReport)}
+    lies = [report for _, report in run.lies(StateReport) if report.state != states[report.height]]
+    assert len({report.height for report in lies}) > 3
+    run.assert_harmless()
 
 
 def test_an_impersonator_is_blamed_and_nobody_else() -> None:

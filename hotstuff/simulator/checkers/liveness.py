@@ -26,7 +26,6 @@ SCHEDULE_MAX = 1 << 17
 REBROADCAST_US = 2_000_000
 PAGE_BLOCKS = 16
 BODIES_AT_A_TIME = 64
-BODY_RETRY_US = 250_000
 
 
 def timer_us(base_us: int, steps: int) -> int:
@@ -178,6 +177,6 @@ class Progress(Checker):
             bodies = sum(ref not in node.disk.batches for block in missing for ref in block.payload)
             pages, rounds = len(missing) // PAGE_BLOCKS + 1, bodies // BODIES_AT_A_TIME + 1
             blocks_us = pages * answer_us + tries * parameters.fetch_retry_ms * 1000
-            bodies_us = rounds * (answer_us + tries * BODY_RETRY_US)
+            bodies_us = rounds * (answer_us + tries * parameters.fetch_retry_ms * 1000)
             worst_us = max(worst_us, blocks_us + bodies_us if missing else 0)
         return worst_us

@@ -10,6 +10,7 @@ from hotstuff.simulator.strategies.batches import AckLiar, BatchEquivocator, Bat
 from hotstuff.simulator.strategies.certificates import (
     MalformedBitmaps,
     SignatureTransplant,
+    SmallQuorum,
     ViewInflater,
     WrongContext,
 )
@@ -20,6 +21,7 @@ from hotstuff.simulator.strategies.delivery import (
     LyingSyncServer,
     Mutator,
     SelectiveDelivery,
+    StateLiar,
 )
 from hotstuff.simulator.strategies.floods import FutureFlooder, HelpFlooder, Replayer
 from hotstuff.simulator.strategies.proposals import (
@@ -59,8 +61,10 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "signature-transplant": SignatureTransplant,
     "silent-leader": SilentLeader,
     "slow-leader": SlowLeader,
+    "small-quorum": SmallQuorum,
     "split-brain": SplitBrain,
     "stale-qc-leader": StaleQcLeader,
+    "state-liar": StateLiar,
     "timer-doubling": TimerDoubling,
     "view-inflater": ViewInflater,
     "vote-withholder": VoteWithholder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -145,6 +146,37 @@ class WrongContext(Strategy):
 
     def _other_phase(self, phase: Phase) -> Phase:
         return self.chance.choice([other for other in Phase if other is not phase])
+
+
+class SmallQuorum(Strategy):
+    """Shows certificates that are genuine in everything, except that their signers are one short of a quorum."""
+
+    MODES = ("qc", "tc")
+
+    def __init__(self, chance: random.Random, mode: str = "") -> None:
+        super().__init__(chance, mode)
+        self._shown_view = 0
+
+    def acting(self) -> Iterable[Outgoing]:
+        view = self.view
+        if view <= self._shown_view:
+            return ()
+        made = self._qc(view) if self.mode == "qc" else self._tc(view)
+        if made is None:
+            return ()
+        self._shown_view = view
+        return self.to_all(made)
+
+    def _qc(self, view: int) -> NewView | None:
+        for slot in self.forger.votes.get(view, ()):
+            qc = self.forger.small_qc(slot)
+            if qc is not None:
+                return NewView(qc, None)
+        return None
+
+    def _tc(self, view: int) -> NewView | None:
+        tc = self.forger.small_tc(view)
+        return None if tc is None else NewView(tc.high_qc, tc)
 
 
 FAR = (1, 2, 10, 11, 1000, 2**32, 2**62)

@@ -24,6 +24,7 @@ from hotstuff.types.messages import (
     ChainResponse,
     Message,
     Proposal,
+    StateReport,
     Timeout,
     Vote,
 )
@@ -66,6 +67,15 @@ class SelectiveDelivery(Strategy):
     def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
         free = self.mode == "proposals" and not isinstance(message, Proposal)
         return ((to, message),) if free or to in self._reached or to in self.forger.signers else ()
+
+
+class StateLiar(Strategy):
+    """Reports a state of the application that nobody else has, to all or to some."""
+
+    def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
+        if isinstance(message, StateReport) and self.chance.random() < 0.8:
+            message = replace(message, state=self.chance.randbytes(HASH_BYTES))
+        return ((to, message),)
 
 
 class Impersonator(Strategy):

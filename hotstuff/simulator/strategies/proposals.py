@@ -86,28 +86,44 @@ def lowest_entry(forger: Forger, view: int) -> TC | None:
 
 
 class StaleQcLeader(Strategy):
-    """After a failed view, proposes on the oldest QC that honest voters accept, and so cuts off the tail."""
+    """After a failed view, proposes on an old QC and so cuts off the tail: the oldest that voters accept, or older."""
+
+    MODES = ("accepted", "older")
+    DEEPEST = 6
+
+    def __init__(self, chance: random.Random, mode: str = "") -> None:
+        super().__init__(chance, mode)
+        self._of = b""
+        self._changed: Proposal | None = None
 
     def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
         if isinstance(message, Proposal) and message.block.header.proposer == self.index and message.entry_tc:
-            return ((to, self._stale(message)),)
+            if message.block.id != self._of:
+                self._of, self._changed = message.block.id, self._stale(message)
+            return ((to, self._changed or message),)
         return ((to, message),)
 
-    def _stale(self, proposal: Proposal) -> Proposal:
+    def _stale(self, proposal: Proposal) -> Proposal | None:
         header = proposal.block.header
         entry_tc = lowest_entry(self.forger, header.view)
         if entry_tc is None:
-            return proposal
-        justify = self._oldest(header.view, header.justify, entry_tc)
-        if justify == header.justify:
-            return proposal
-        return self.forger.proposal(self.index, header.view, justify, (), entry_tc) or proposal
+            return None
+        oldest = self._older(header.justify) if self.mode == "older" else self._oldest(proposal, entry_tc)
+        return self.forger.proposal(self.index, header.view, oldest, (), entry_tc)
 
-    def _oldest(self, view: int, qc: QC, entry_tc: TC) -> QC:
+    def _oldest(self, proposal: Proposal, entry_tc: TC) -> QC:
+        qc = proposal.block.header.justify
         while (block := self.forger.blocks.get(qc.block_id)) is not None:
-            if not self.acceptable(view, block.header.justify, entry_tc):
+            if not self.acceptable(proposal.block.header.view, block.header.justify, entry_tc):
                 break
             qc = block.header.justify
+        return qc
+
+    def _older(self, qc: QC) -> QC:
+        """Some blocks down, whatever voters think of that."""
+        for _ in range(1 + self.chance.randrange(self.DEEPEST)):
+            block = self.forger.blocks.get(qc.block_id)
+            qc = qc if block is None else block.header.justify
         return qc
 
 
