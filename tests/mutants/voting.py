@@ -107,6 +107,7 @@ GUARDS = (
         "rules.safe(request.view, request.justify, request.entry_tc, record.locked_qc)",
         "True",
         (SAFETY + "test_vote_rule[lock_allows]", REPLICA + "test_a_lock_refuses_a_branch_justified_below_it_s7"),
+        also="`hotstuff sim --strategy stale-qc-leader`: 2 of 40 seeds",
     ),
     Mutant(
         "basic votes COMMIT without keeping the lock",
@@ -651,6 +652,7 @@ LOCKS = (
         " and justify.view >= entry_tc.high_qc.view",
         "",
         (RULES + "test_jolteon_refuses_a_justify_below_what_the_tc_reports",),
+        also="`hotstuff sim --protocol jolteon --nodes 7 --strategy stale-qc-leader`: 3 of 40 seeds",
     ),
     Mutant(
         "jolteon demands more than the TC reports",
