@@ -1,8 +1,6 @@
-"""What a simulation costs, and what the protocol costs: messages for each block grow with n, not with its square."""
+"""What the protocol costs: messages for each block grow with n, not with its square."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
@@ -33,10 +31,3 @@ def test_consensus_messages_are_linear(protocol: Mode) -> None:
 
 def test_a_hundred_nodes_work() -> None:
     assert run(100, 120_000).commits >= 3
-
-
-def test_it_is_fast_enough_for_many_seeds() -> None:
-    # On a quiet machine about 1000 blocks a second; a tenth of that means that something is wrong.
-    started = time.process_time()
-    result = run(4, 1_000_000)
-    assert result.commits / (time.process_time() - started) > 100
