@@ -6,6 +6,9 @@
 
 /* Folds whole 64-byte blocks into the state. */
 typedef void compress_fn(uint32_t state[8], const uint8_t *data, size_t blocks);
+/* The same for two buffers of one length, side by side: each round waits for the one before it, and the other buffer
+ * has work for that time. */
+typedef void compress_pair_fn(uint32_t state[2][8], const uint8_t *const data[2], size_t blocks);
 
 static const uint32_t INITIAL[8] = {
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
@@ -54,6 +57,12 @@ static void compress_portable(uint32_t state[8], const uint8_t *data, size_t blo
     }
 }
 
+static void compress_pair_portable(uint32_t state[2][8], const uint8_t *const data[2], size_t blocks)
+{
+    compress_portable(state[0], data[0], blocks);
+    compress_portable(state[1], data[1], blocks);
+}
+
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define HAVE_SHA_NI 1
 
@@ -69,57 +78,120 @@ static int cpu_has_sha_ni(void)
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
 }
 
+#define SHA_NI __attribute__((target("sha,sse4.1,ssse3"))) static inline
+
 /* The instructions want the state as the rows (f e b a) and (h g d c), lowest lane first. Each
  * sha256rnds2 does two rounds: it returns the new feba row, and the old one has become hgdc. */
+typedef struct {
+    __m128i feba, hgdc;
+} rows;
+
+SHA_NI rows load_rows(const uint32_t state[8])
+{
+    __m128i badc = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xb1);
+    __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1b);
+    return (rows){_mm_alignr_epi8(badc, hgfe, 8), _mm_blend_epi16(hgfe, badc, 0xf0)};
+}
+
+SHA_NI void store_rows(uint32_t state[8], rows r)
+{
+    __m128i abef = _mm_shuffle_epi32(r.feba, 0x1b);
+    __m128i ghcd = _mm_shuffle_epi32(r.hgdc, 0xb1);
+    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(abef, ghcd, 0xf0));
+    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(ghcd, abef, 8));
+}
+
+/* Four rounds: words 4 * i to 4 * i + 3 of the schedule, which depend on the four vectors before them. */
+SHA_NI rows four_rounds(rows r, __m128i w[16], int i, const uint8_t *data)
+{
+    const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+    if (i < 4) {
+        w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)data + i), big_endian);
+    } else {
+        __m128i w7 = _mm_alignr_epi8(w[i - 1], w[i - 2], 4);
+        __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[i - 4], w[i - 3]), w7);
+        w[i] = _mm_sha256msg2_epu32(sum, w[i - 1]);
+    }
+    __m128i wk = _mm_add_epi32(w[i], _mm_loadu_si128((const __m128i *)(K + 4 * i)));
+    r.hgdc = _mm_sha256rnds2_epu32(r.hgdc, r.feba, wk);
+    r.feba = _mm_sha256rnds2_epu32(r.feba, r.hgdc, _mm_shuffle_epi32(wk, 0x0e));
+    return r;
+}
+
+SHA_NI rows add_rows(rows a, rows b)
+{
+    return (rows){_mm_add_epi32(a.feba, b.feba), _mm_add_epi32(a.hgdc, b.hgdc)};
+}
+
 __attribute__((target("sha,sse4.1,ssse3")))
 static void compress_sha_ni(uint32_t state[8], const uint8_t *data, size_t blocks)
 {
-    const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    __m128i badc = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xb1);
-    __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1b);
-    __m128i feba = _mm_alignr_epi8(badc, hgfe, 8);
-    __m128i hgdc = _mm_blend_epi16(hgfe, badc, 0xf0);
-
+    rows r = load_rows(state);
     for (; blocks > 0; blocks--, data += BLOCK_BYTES) {
-        const __m128i feba_before = feba, hgdc_before = hgdc;
+        rows before = r;
         __m128i w[16];
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) {
-            if (i < 4) {
-                w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)data + i), big_endian);
-            } else {
-                __m128i w7 = _mm_alignr_epi8(w[i - 1], w[i - 2], 4);
-                __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[i - 4], w[i - 3]), w7);
-                w[i] = _mm_sha256msg2_epu32(sum, w[i - 1]);
-            }
-            __m128i wk = _mm_add_epi32(w[i], _mm_loadu_si128((const __m128i *)(K + 4 * i)));
-            hgdc = _mm_sha256rnds2_epu32(hgdc, feba, wk);
-            feba = _mm_sha256rnds2_epu32(feba, hgdc, _mm_shuffle_epi32(wk, 0x0e));
-        }
-        feba = _mm_add_epi32(feba, feba_before);
-        hgdc = _mm_add_epi32(hgdc, hgdc_before);
+        for (int i = 0; i < 16; i++)
+            r = four_rounds(r, w, i, data);
+        r = add_rows(r, before);
     }
+    store_rows(state, r);
+}
 
-    __m128i abef = _mm_shuffle_epi32(feba, 0x1b);
-    __m128i ghcd = _mm_shuffle_epi32(hgdc, 0xb1);
-    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(abef, ghcd, 0xf0));
-    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(ghcd, abef, 8));
+__attribute__((target("sha,sse4.1,ssse3")))
+static void compress_pair_sha_ni(uint32_t state[2][8], const uint8_t *const data[2], size_t blocks)
+{
+    rows r = load_rows(state[0]), s = load_rows(state[1]);
+    for (size_t at = 0; at < blocks * BLOCK_BYTES; at += BLOCK_BYTES) {
+        rows r_before = r, s_before = s;
+        __m128i v[16], w[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            r = four_rounds(r, v, i, data[0] + at);
+            s = four_rounds(s, w, i, data[1] + at);
+        }
+        r = add_rows(r, r_before);
+        s = add_rows(s, s_before);
+    }
+    store_rows(state[0], r);
+    store_rows(state[1], s);
 }
 #endif
 
 static compress_fn *compress = compress_portable;
+static compress_pair_fn *compress_pair = compress_pair_portable;
 
 const char *sha256_select(int portable)
 {
 #ifdef HAVE_SHA_NI
     if (!portable && cpu_has_sha_ni()) {
         compress = compress_sha_ni;
+        compress_pair = compress_pair_sha_ni;
         return "sha-ni";
     }
 #endif
     (void)portable;
     compress = compress_portable;
+    compress_pair = compress_pair_portable;
     return "portable";
+}
+
+/* The last block, or two, of `size` bytes that are left of a message of `bits`: `edge` has `filled` bytes already. */
+static size_t last_blocks(uint8_t edge[2 * BLOCK_BYTES], size_t filled, const uint8_t *data, size_t size, uint64_t bits)
+{
+    memcpy(edge + filled, data, size);
+    filled += size;
+    edge[filled++] = 0x80;
+    size_t blocks = filled + sizeof bits <= BLOCK_BYTES ? 1 : 2;
+    memset(edge + filled, 0, blocks * BLOCK_BYTES - filled - sizeof bits);
+    store64(edge + blocks * BLOCK_BYTES - sizeof bits, bits);
+    return blocks;
+}
+
+static void store_digest(uint8_t digest[SHA256_BYTES], const uint32_t state[8])
+{
+    for (int i = 0; i < 8; i++)
+        store32(digest + 4 * i, state[i]);
 }
 
 /* The tag shifts the data by one byte against the blocks, so only the first and the last blocks go through
@@ -141,14 +213,34 @@ void sha256_tagged(uint8_t tag, const uint8_t *data, size_t size, uint8_t digest
         data += whole * BLOCK_BYTES, size -= whole * BLOCK_BYTES;
         filled = 0;
     }
-    memcpy(edge + filled, data, size);
-    filled += size;
-    edge[filled++] = 0x80;
-    size_t blocks = filled + sizeof bits <= BLOCK_BYTES ? 1 : 2;
-    memset(edge + filled, 0, blocks * BLOCK_BYTES - filled - sizeof bits);
-    store64(edge + blocks * BLOCK_BYTES - sizeof bits, bits);
-    compress(state, edge, blocks);
+    compress(state, edge, last_blocks(edge, filled, data, size, bits));
+    store_digest(digest, state);
+}
 
-    for (int i = 0; i < 8; i++)
-        store32(digest + 4 * i, state[i]);
+void sha256_tagged_pair(
+    uint8_t tag, const uint8_t *data0, const uint8_t *data1, size_t size, uint8_t digests[2 * SHA256_BYTES])
+{
+    const uint64_t bits = 8 * ((uint64_t)size + 1);
+    const uint8_t *data[2] = {data0, data1};
+    uint8_t edge[2][2 * BLOCK_BYTES] = {{tag}, {tag}};
+    const uint8_t *const edges[2] = {edge[0], edge[1]};
+    size_t filled = 1;
+    uint32_t state[2][8];
+    memcpy(state[0], INITIAL, sizeof INITIAL);
+    memcpy(state[1], INITIAL, sizeof INITIAL);
+
+    if (size >= BLOCK_BYTES - 1) {
+        memcpy(edge[0] + 1, data[0], BLOCK_BYTES - 1);
+        memcpy(edge[1] + 1, data[1], BLOCK_BYTES - 1);
+        compress_pair(state, edges, 1);
+        data[0] += BLOCK_BYTES - 1, data[1] += BLOCK_BYTES - 1, size -= BLOCK_BYTES - 1;
+        size_t whole = size / BLOCK_BYTES;
+        compress_pair(state, data, whole);
+        data[0] += whole * BLOCK_BYTES, data[1] += whole * BLOCK_BYTES, size -= whole * BLOCK_BYTES;
+        filled = 0;
+    }
+    last_blocks(edge[0], filled, data[0], size, bits);
+    compress_pair(state, edges, last_blocks(edge[1], filled, data[1], size, bits));
+    store_digest(digests, state[0]);
+    store_digest(digests + SHA256_BYTES, state[1]);
 }

@@ -14,6 +14,11 @@ const char *sha256_select(int portable);
 /* digest = SHA256(tag | data[0..size)). `digest` may overlap `data`: it is written last. */
 void sha256_tagged(uint8_t tag, const uint8_t *data, size_t size, uint8_t digest[SHA256_BYTES]);
 
+/* Two buffers of the same size at once, which takes little longer than one: digests[0..32) of the first, the rest of the
+ * second. `digests` may overlap the data: it is written last. */
+void sha256_tagged_pair(
+    uint8_t tag, const uint8_t *data0, const uint8_t *data1, size_t size, uint8_t digests[2 * SHA256_BYTES]);
+
 /* Big-endian loads that touch memory exactly once. Without `volatile` the compiler may read a length again
  * after it was checked, and another thread may have changed it in between if the buffer is a bytearray. */
 static inline uint32_t load32(const uint8_t *bytes)

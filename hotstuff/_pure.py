@@ -182,6 +182,13 @@ def build_frame(client_id: bytes, first_seq: int, transactions: Sequence[bytes])
     return header + b"".join(part for transaction in given for part in (LENGTH.pack(len(transaction)), transaction))
 
 
+def keep_memory(size: int) -> bool:
+    """Tells the C library to keep `size` freed bytes. Returns whether that can be done: not from here."""
+    if not 0 <= size < 2**31:
+        raise OverflowError(f"size: got {size}, allowed: 0 to {2**31 - 1}")
+    return False
+
+
 def _parse_frame(view: memoryview, offset: int) -> Frame:
     left = len(view) - offset
     if left < HEADER.size:

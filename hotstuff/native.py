@@ -20,6 +20,7 @@ __all__ = [
     "Buffer",
     "Frame",
     "build_frame",
+    "keep_memory",
     "merkle_root",
     "parse_body",
     "slice_root",
@@ -29,18 +30,18 @@ __all__ = [
 IMPLEMENTATION: Literal["native", "pure"]
 
 if TYPE_CHECKING:
-    from hotstuff._pure import build_frame, merkle_root, parse_body, slice_root, transactions
+    from hotstuff._pure import build_frame, keep_memory, merkle_root, parse_body, slice_root, transactions
 elif os.environ.get("HOTSTUFF_PURE") == "1":
-    from hotstuff._pure import build_frame, merkle_root, parse_body, slice_root, transactions
+    from hotstuff._pure import build_frame, keep_memory, merkle_root, parse_body, slice_root, transactions
 
     IMPLEMENTATION = "pure"
 else:
     # Only "there is none" falls back. A compiled module that fails to load is a broken install, and says so.
     try:
-        from hotstuff._native import build_frame, merkle_root, parse_body, slice_root, transactions
+        from hotstuff._native import build_frame, keep_memory, merkle_root, parse_body, slice_root, transactions
 
         IMPLEMENTATION = "native"
     except ModuleNotFoundError:
-        from hotstuff._pure import build_frame, merkle_root, parse_body, slice_root, transactions
+        from hotstuff._pure import build_frame, keep_memory, merkle_root, parse_body, slice_root, transactions
 
         IMPLEMENTATION = "pure"

@@ -403,6 +403,32 @@ def test_a_frame_with_the_same_header_but_other_lengths_is_refused(twin: ModuleT
             call()
 
 
+# Around every edge of a 64-byte block, with the tag in front and the length behind.
+@pytest.mark.parametrize("size", [1, 54, 55, 56, 62, 63, 64, 118, 119, 126, 127, 128, 512])
+def test_transactions_of_one_length_are_hashed_in_groups(twin: ModuleType, size: int) -> None:
+    for count in (*range(1, 18), 64):
+        txs = [hashlib.shake_128(b"%d/%d" % (size, i)).digest(size) for i in range(count)]
+        (frame,) = twin.parse_body(twin.build_frame(CLIENT, 7, txs), 1)
+        assert frame.root == expected_root(CLIENT, 7, txs)
+        for skip in range(min(count, 6)):
+            body = twin.build_frame(CLIENT, 7, txs)
+            assert twin.slice_root(body, frame, skip, count) == expected_root(CLIENT, 7 + skip, txs[skip:])
+
+
+@pytest.mark.parametrize("odd", range(9))
+def test_a_transaction_of_another_length_breaks_its_group(twin: ModuleType, odd: int) -> None:
+    txs = [bytes([i]) * (70 if i == odd else 100) for i in range(13)]
+    (frame,) = twin.parse_body(twin.build_frame(CLIENT, 1, txs), 1)
+    assert frame.root == expected_root(CLIENT, 1, txs)
+
+
+def test_memory_is_kept_where_the_c_library_can(twin: ModuleType) -> None:
+    assert twin.keep_memory(1 << 20) in (True, False)
+    for size in (-(2**31) - 1, 2**31):
+        with pytest.raises(OverflowError):
+            twin.keep_memory(size)
+
+
 # -- building ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from hotstuff.errors import ClientError
 # Transactions in a frame of the closed loop: about this many bytes, as a client with much to send would do.
 FRAME_BYTES = 64 * 1024
 # Frames each closed-loop client keeps under way.
-INFLIGHT_FRAMES = 8
+INFLIGHT_FRAMES = 60
 # How finely the open loop schedules: what is due within one tick goes in one frame for each client.
 TICK_S = 0.001
 REQUEST_TIMEOUT_S = 30.0

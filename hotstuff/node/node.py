@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from hotstuff import native
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.effects import Connected, Effect
 from hotstuff.consensus.replica import Replica
@@ -41,6 +42,8 @@ MAX_FRAME_BYTES = MAX_BODY_BYTES + 1024 * 1024
 SWITCH_INTERVAL_S = 0.0005
 # New containers between two looks of the garbage collector: a second's worth of messages under load.
 GC_THRESHOLD = 50_000
+# Freed memory that is kept for the next bodies: about what is under way at full load.
+KEPT_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -274,6 +277,7 @@ async def run_node(home: Path) -> None:
     """Reads the files under `home` and runs the replica until it is told to stop."""
     self_test()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    native.keep_memory(KEPT_BYTES)
     node = Node(Home.load(home))
     # What exists now lives as long as the process: the collector need not look at it again, nor at every message.
     gc.freeze()

@@ -34,6 +34,8 @@ _EXECUTED_KEY = b"executed"
 # Some hundred bytes each, rarely 140,000. Whoever did more has been convicted often enough: the oldest are kept.
 MAX_EVIDENCE = 10_000
 _QC_TESTIMONY, _TC_TESTIMONY = b"qc", b"tc"
+# In front of an entry of a lane: bytes and transactions of the batch.
+_SIZES_BYTES = 8
 # Rows read at a time where a table is walked: bounds memory, not the walk.
 _SCAN_ROWS = 4096
 
@@ -232,15 +234,22 @@ class ChainStore:
         for batch in batches:
             key, ref = _batch_key(batch.ref), batch.ref
             records.append(Record(datadir.BODIES, key, batch.encoding))
-            records.append(Record(datadir.LANES, key, U32.pack(ref.size_bytes) + U32.pack(ref.tx_count)))
+            # The digest in the key pins the body but not the signature, so the head is here once more, with a checksum.
+            records.append(Record(datadir.LANES, key, U32.pack(ref.size_bytes) + U32.pack(ref.tx_count) + batch.head()))
         self._batches.write(records)
 
     def load_batch(self, ref: BatchRef) -> Batch | None:
         """A stored batch; raises `CorruptRecord` if it is damaged."""
         encoded = self._batches.get(datadir.BODIES, _batch_key(ref))
-        if encoded is None:
+        place = self._batches.get(datadir.LANES, _batch_key(ref))
+        if encoded is None or place is None:
             return None
-        return _decoded(f"batch {ref.digest.hex()}", Batch.decode, encoded)
+        if not encoded.startswith(place[_SIZES_BYTES:]):
+            raise CorruptRecord(f"stored batch {ref.digest.hex()}: damaged before its body")
+        batch = _decoded(f"batch {ref.digest.hex()}", Batch.decode, encoded)
+        if batch.ref != ref:
+            raise CorruptRecord(f"stored batch {ref.digest.hex()}: it is another one, {batch.ref.digest.hex()}")
+        return batch
 
     def held_refs(self, executed: tuple[int, ...]) -> list[BatchRef]:
         """References of stored batches above the executed ones, lane by lane."""
@@ -293,5 +302,5 @@ def _batch_key(ref: BatchRef) -> bytes:
 
 
 def _batch_ref(key: bytes, value: bytes) -> BatchRef:
-    reader, sizes = Reader(key, "lane key"), Reader(value, "lane entry")
+    reader, sizes = Reader(key, "lane key"), Reader(value[:_SIZES_BYTES], "lane entry")
     return BatchRef(reader.u16(), reader.u64(), reader.hash(), sizes.u32(), sizes.u32())

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from hotstuff.errors import DataDirLocked, DataDirMismatch, DiskFull, StorageError
 from hotstuff.storage.environment import MAP_BYTES_MAX, Environment, Record, sync_directory
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 SAFETY = "safety"
 BLOCKS = "blocks"
@@ -41,6 +41,8 @@ CONSENSUS_TABLES = (SAFETY, BLOCKS, HEIGHTS, CERTIFICATES, STATE, SESSIONS, TEST
 BODIES = "bodies"
 LANES = "lanes"
 BATCHES_TABLES = (BODIES, LANES)
+# A body's key holds the digest of all its bytes.
+PINNED_TABLES = (BODIES,)
 
 _META_TABLE = "meta"
 _META_KEY = b"identity"
@@ -231,6 +233,7 @@ def _open_parts(
         parts[name] = Environment.open(
             path / name,
             (_META_TABLE, *tables),
+            pinned=PINNED_TABLES,
             fsync=fsync,
             max_bytes=max_bytes,
             create=create,

@@ -10,6 +10,7 @@ Three rules carry the safety argument of the replica:
 3. A value is returned only if its checksum matches, and the checksum covers the table and the key,
    so a value that turns up in the wrong place is as bad as one with a flipped bit. A *missing* record
    cannot be noticed here (the pages of the tree have no checksum): hash chains above this layer must.
+   Tables whose keys hold a digest of the value may do without a checksum (`pinned`): their readers check the digest.
 
 Threads: reads from any thread, writes from any thread but one at a time. Never across `fork`.
 """
@@ -85,7 +86,7 @@ class Stat(TypedDict):
 class _Batch(NamedTuple):
     """The records of one transaction, one entry per table and key, ready for LMDB."""
 
-    puts: dict[str, list[tuple[bytes, bytes]]]
+    puts: dict[str, list[tuple[bytes, BytesLike]]]
     deletes: list[tuple[str, bytes]]
     put_bytes: int
 
@@ -131,8 +132,16 @@ class _Gate:
 class Environment:
     """See the module text. Make one with `Environment.open`."""
 
-    def __init__(self, path: Path, env: lmdb.Environment, tables: Mapping[str, lmdb._Database], max_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        env: lmdb.Environment,
+        tables: Mapping[str, lmdb._Database],
+        pinned: frozenset[str],
+        max_bytes: int,
+    ) -> None:
         self.path = path
+        self._pinned = pinned
         self._env: lmdb.Environment | None = env
         self._tables = tables
         self._max_bytes = max_bytes
@@ -149,6 +158,7 @@ class Environment:
         path: Path,
         tables: Sequence[str],
         *,
+        pinned: Iterable[str] = (),
         fsync: bool = True,
         map_bytes: int = MAP_BYTES,
         max_bytes: int = MAP_BYTES_MAX,
@@ -157,6 +167,7 @@ class Environment:
     ) -> Environment:
         """Open the environment in directory `path`; `create` makes what is missing.
 
+        `pinned` tables store their values as they are, without a copy and a checksum: large ones that prove themselves.
         `fsync=False` is for benchmarks: a power cut may then destroy everything. `readonly` needs the
         caller to keep writers away, since it leaves no trace in LMDB's lock file.
         Raises StorageError with the exact reason if the files are missing, damaged or not accessible.
@@ -190,7 +201,7 @@ class Environment:
             except BaseException:
                 env.close()
                 raise
-            return cls(path, env, handles, max_bytes)
+            return cls(path, env, handles, frozenset(pinned), max_bytes)
 
     def write(self, records: Iterable[Record]) -> None:
         """Apply all records in one transaction, durable on return. The last record for a key wins.
@@ -229,7 +240,7 @@ class Environment:
         def read(env: lmdb.Environment) -> bytes | None:
             with env.begin(db=handle, buffers=True) as txn:
                 stored = txn.get(key)
-                return None if stored is None else _checked(table, key, stored)
+                return None if stored is None else self._value(table, key, stored)
 
         return self._read(f"table {table} key {key.hex()}", read)
 
@@ -260,7 +271,7 @@ class Environment:
                     key = bytes(key_view)
                     if len(found) == limit or not (start <= key and (stop is None or key < stop)):
                         break
-                    found.append((key, _checked(table, key, stored)))
+                    found.append((key, self._value(table, key, stored)))
             return found
 
         return self._read(f"table {table}", read)
@@ -363,13 +374,15 @@ class Environment:
     def _prepare(self, records: Iterable[Record]) -> _Batch:
         """Checks and checksums outside the transaction: an error in `records` must not leave one open."""
         self._live_env()
-        latest: dict[tuple[str, bytes], bytes | None] = {}
+        latest: dict[tuple[str, bytes], BytesLike | None] = {}
         for table, key, value in records:
             self._table(table)
             if not 1 <= len(key) <= KEY_BYTES_MAX:
                 raise InvariantViolation(f"table {table}: key of {len(key)} bytes, allowed: 1 to {KEY_BYTES_MAX}")
-            latest[table, key] = None if value is None else b"".join((value, _tag(table, key, value)))
-        puts: dict[str, list[tuple[bytes, bytes]]] = {}
+            if value is not None and table not in self._pinned:
+                value = b"".join((value, _tag(table, key, value)))
+            latest[table, key] = value
+        puts: dict[str, list[tuple[bytes, BytesLike]]] = {}
         deletes: list[tuple[str, bytes]] = []
         put_bytes = 0
         for (table, key), stored in latest.items():
@@ -379,6 +392,10 @@ class Environment:
                 puts.setdefault(table, []).append((key, stored))
                 put_bytes += len(key) + len(stored)
         return _Batch(puts, deletes, put_bytes)
+
+    def _value(self, table: str, key: bytes, stored: memoryview) -> bytes:
+        """A stored value, copied out of the map. Raises CorruptRecord."""
+        return bytes(stored) if table in self._pinned else _checked(table, key, stored)
 
     def _commit(self, env: lmdb.Environment, batch: _Batch) -> None:
         txn = env.begin(write=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from hotstuff import native
@@ -38,6 +38,8 @@ class Batch:
     signature: bytes
     body: Buffer
     frames: tuple[native.Frame, ...]
+    received: Buffer | None = field(default=None, init=False, repr=False)
+    """The whole encoding, if it came in one piece: it is stored and passed on without another copy."""
 
     @cached_property
     def ref(self) -> BatchRef:
@@ -54,22 +56,26 @@ class Batch:
 
     def parts(self) -> tuple[Buffer, ...]:
         """The encoding as pieces, so that the body is not copied for each peer."""
-        return (self.head(), self.body)
+        return (self.head(), self.body) if self.received is None else (self.received,)
 
     @property
-    def encoding(self) -> bytes:
-        """The encoding in one piece."""
-        return b"".join(self.parts())
+    def encoding(self) -> Buffer:
+        """The encoding in one piece: as received, or put together."""
+        return b"".join(self.parts()) if self.received is None else self.received
 
     @classmethod
     def read(cls, reader: Reader) -> Batch:
         """Parses and hashes the whole body in one native call; raises `InvalidEncoding`."""
+        start = reader.position
         epoch, author, seq = reader.counter(), reader.u16(), reader.counter()
         signature, size = reader.fixed(NODE_SIGNATURE_BYTES), reader.u32()
         if not 1 <= size <= MAX_BODY_BYTES or seq < 1:
             raise InvalidEncoding(f"batch: got {size} bytes and seq {seq}, allowed: 1 to {MAX_BODY_BYTES}, from 1")
         body = reader.view(size)
-        return cls(epoch, author, seq, signature, body, tuple(native.parse_body(body, MAX_FRAMES)))
+        frames = tuple(native.parse_body(body, MAX_FRAMES))
+        batch = cls(epoch, author, seq, signature, body, frames)
+        object.__setattr__(batch, "received", reader.since(start))  # not for the constructor: it says the same again
+        return batch
 
     @classmethod
     def decode(cls, data: Buffer) -> Batch:

@@ -100,6 +100,15 @@ class Reader:
             raise InvalidEncoding(f"{self.what}: {count} items do not fit in {len(self._data) - self._at} bytes")
         return count
 
+    @property
+    def position(self) -> int:
+        """How many bytes have been read."""
+        return self._at
+
+    def since(self, position: int) -> memoryview:
+        """What has been read since `position`, without copying it."""
+        return self._data[position : self._at]
+
     def rest(self) -> memoryview:
         """Everything that is left, without copying it."""
         return self.view(len(self._data) - self._at)

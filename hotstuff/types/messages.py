@@ -335,7 +335,7 @@ class BatchMessage:
     kind = Kind.BATCH
 
     @property
-    def encoding(self) -> bytes:
+    def encoding(self) -> Buffer:
         """The batch's own encoding."""
         return self.batch.encoding
 

@@ -339,6 +339,27 @@ def test_a_damaged_body_is_corruption(data: DataDir, store: ChainStore) -> None:
             store.load_batch(batch.ref)
 
 
+def test_a_body_under_the_key_of_another_is_corruption(data: DataDir, store: ChainStore) -> None:
+    batch, other = make_batch(1, 1), make_batch(1, 2)
+    store.store_batches([batch, other])
+    (key, _), (_, value) = data.batches.scan(datadir.BODIES, limit=2)
+    data.batches.write([Record(datadir.BODIES, key, value)])
+    with pytest.raises(CorruptRecord, match=f"batch {batch.ref.digest.hex()}: "):
+        store.load_batch(batch.ref)
+
+
+def test_a_flipped_bit_in_a_body_is_corruption(data: DataDir, store: ChainStore) -> None:
+    batch = make_batch()
+    store.store_batches([batch])
+    ((key, value),) = data.batches.scan(datadir.BODIES, limit=1)
+    for at in range(0, len(value), 5):
+        damaged = bytearray(value)
+        damaged[at] ^= 1
+        data.batches.write([Record(datadir.BODIES, key, bytes(damaged))])
+        with pytest.raises(CorruptRecord):
+            store.load_batch(batch.ref)
+
+
 def test_held_references_are_those_above_the_executed_ones(store: ChainStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "_SCAN_ROWS", 3)
     batches = {(a, s): make_batch(a, s, 1 + s % 3) for a in (0, 1, 2) for s in (*range(1, 9), 255, 256, 257)}

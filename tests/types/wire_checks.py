@@ -35,7 +35,7 @@ Networks that run, and data directories that exist, hold the old bytes. If they 
 def plain(value: Any) -> Any:
     """`value` as nested tuples, so that comparing does not rely on the `__eq__` of what is tested."""
     if is_dataclass(value):
-        return (type(value).__name__, *(plain(getattr(value, f.name)) for f in fields(value)))
+        return (type(value).__name__, *(plain(getattr(value, f.name)) for f in fields(value) if f.init))
     if isinstance(value, tuple):
         return tuple(map(plain, value))
     return bytes(value) if isinstance(value, bytearray | memoryview) else value
