@@ -149,6 +149,19 @@ def parse_body(body: Buffer, max_frames: int) -> list[Frame]:
     return frames
 
 
+def frame_head(body: Buffer) -> tuple[bytes, int]:
+    """Client id and first number of the frame at the start of a body, which may be bad otherwise.
+
+    Raises InvalidEncoding if they are not there or the number is none that a frame can have.
+    """
+    if len(body) < HEADER.size:
+        raise broken(HEADER_CUT, 0, len(body), HEADER.size)
+    client_id, first_seq, _, _ = HEADER.unpack_from(body)
+    if not 1 <= first_seq < MAX_SEQ:
+        raise broken(FIRST_SEQ, 0, first_seq, MAX_SEQ - 1)
+    return client_id, first_seq
+
+
 def merkle_root(hashes: Buffer) -> bytes:
     """RFC 6962 root over leaf hashes of 32 bytes each, back to back. Raises ValueError if there is no whole one."""
     view = byte_view(hashes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from hotstuff._pure import CLIENT_ID_BYTES, HASH_BYTES, MAX_FRAME_BYTES, MAX_TX_BYTES, Buffer, Frame
+from hotstuff._pure import CLIENT_ID_BYTES, HASH_BYTES, MAX_FRAME_BYTES, MAX_TX_BYTES, Buffer, Frame, frame_head
 
 __all__ = [
     "CLIENT_ID_BYTES",
@@ -20,6 +20,7 @@ __all__ = [
     "Buffer",
     "Frame",
     "build_frame",
+    "frame_head",
     "keep_memory",
     "merkle_root",
     "parse_body",

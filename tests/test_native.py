@@ -422,6 +422,16 @@ def test_a_transaction_of_another_length_breaks_its_group(twin: ModuleType, odd:
     assert frame.root == expected_root(CLIENT, 1, txs)
 
 
+def test_the_head_of_a_frame_is_read_without_the_rest() -> None:
+    frame = native.build_frame(CLIENT, 9, [b"x"])
+    assert native.frame_head(frame) == native.frame_head(frame[:32]) == (CLIENT, 9)
+    with pytest.raises(InvalidEncoding, match="bytes left for a frame header at byte 0: got 31"):
+        native.frame_head(frame[:31])
+    for first_seq in (0, 2**63):
+        with pytest.raises(InvalidEncoding, match=f"first_seq at byte 0: got {first_seq}"):
+            native.frame_head(CLIENT + struct.pack(">QII", first_seq, 1, 5))
+
+
 def test_memory_is_kept_where_the_c_library_can(twin: ModuleType) -> None:
     assert twin.keep_memory(1 << 20) in (True, False)
     for size in (-(2**31) - 1, 2**31):

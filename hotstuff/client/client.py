@@ -28,6 +28,11 @@ DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_RETRY_S = 3.0
 # A replica that asks for its frame again at once would get it as fast as the network goes.
 RESEND_MIN_S = 0.01
+# Bytes that may wait on one connection: what a replica reads at once. More would wait there instead of here, and a
+# connection with too much on it is dropped.
+UNSENT_BYTES = 1024 * 1024
+# How soon a frame that had no room on the connection is tried again.
+NO_ROOM_S = 0.005
 # Different answers to one frame that count from one replica: an honest one gives one for each time it was ordered.
 ANSWERS_EACH_MAX = 16
 
@@ -226,7 +231,11 @@ class Client:
             pending.author = target
             if target != pending.sent_to:
                 pending.sent_to, pending.since = target, loop.time()
-            self._conns[target].send(ClientKind.SUBMIT, pending.frame)
+            conn = self._conns[target]
+            if conn.buffered_bytes > UNSENT_BYTES and loop.time() < pending.since + self._retry_s:
+                pending.retry = loop.call_later(NO_ROOM_S, self._send, first_seq, pending)
+                return
+            conn.send(ClientKind.SUBMIT, pending.frame)
         pending.retry = loop.call_later(
             self._retry_s if target is not None else 0.1, self._try_next, first_seq, pending
         )

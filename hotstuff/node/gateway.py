@@ -80,14 +80,16 @@ class Gateway:
         self._conn_of[client_id] = conn
 
     def _on_submit(self, conn: FrameProtocol, body: Body) -> None:
-        (frame,) = native.parse_body(body, 1)
-        if frame.client_id != self._id_of.get(conn):
+        client_id, first_seq = native.frame_head(body)
+        if client_id != self._id_of.get(conn):
             raise InvalidMessage("submit: the client id is not the one of this connection's hello")
+        # Before anything of it is parsed or hashed: under overload most of the work would be on what is refused.
         if not self._ready():
-            conn.send(ClientKind.REFUSED, Refused(frame.first_seq, Refusal.NOT_READY, 10 * RETRY_MS).encoding)
+            conn.send(ClientKind.REFUSED, Refused(first_seq, Refusal.NOT_READY, 10 * RETRY_MS).encoding)
         elif self._room_bytes() < len(body):
-            conn.send(ClientKind.REFUSED, Refused(frame.first_seq, Refusal.BUSY, RETRY_MS).encoding)
+            conn.send(ClientKind.REFUSED, Refused(first_seq, Refusal.BUSY, RETRY_MS).encoding)
         else:
+            (frame,) = native.parse_body(body, 1)
             self._submit(Submitted(body, frame))
 
     def answer(self, answers: Sequence[ClientAnswer]) -> None:

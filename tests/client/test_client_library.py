@@ -143,6 +143,25 @@ def test_frames_under_way_together() -> None:
     run(main)
 
 
+def test_much_at_once_waits_for_a_replica_that_reads_slowly() -> None:
+    async def main() -> None:
+        async with replicas(2) as fakes, connected(fakes) as client:
+            (conn,) = fakes[0].clients
+            conn.pause_reading()
+            tasks = [submit(client, *[bytes(1000)] * 300) for _ in range(40)]  # 12 MB: three times what a link buffers
+            mine = client._conns[0]
+            await until(lambda: mine.buffered_bytes > module.UNSENT_BYTES)
+            await asyncio.sleep(10 * module.NO_ROOM_S)
+            assert mine.buffered_bytes < 2 * module.UNSENT_BYTES
+            conn.resume_reading()
+            await until(lambda: len(fakes[0].frames) == 40)
+            assert fakes[0].lost == 0 and not fakes[1].frames
+            fakes[1].answer(*(answer(first, 300) for first in range(1, 40 * 300, 300)))
+            await asyncio.gather(*tasks)
+
+    run(main)
+
+
 def test_no_more_frames_under_way_than_gaps_may_be_open() -> None:
     async def main() -> None:
         async with replicas(4) as fakes, connected(fakes) as client:

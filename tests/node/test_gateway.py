@@ -110,6 +110,17 @@ def test_other_kinds_close_the_connection(bench: Bench, kind: int) -> None:
         bench.receive(bench.conn(ALICE), kind)
 
 
+def test_what_is_refused_is_not_even_parsed(bench: Bench) -> None:
+    conn, data = bench.conn(ALICE), bytearray(frame_data(ALICE, 5, 3))
+    data[-1:] = b""  # cut short
+    bench.room = 0
+    bench.receive(conn, ClientKind.SUBMIT, bytes(data))
+    assert [kind for kind, _ in conn.sent] == [ClientKind.REFUSED]
+    bench.room = 1 << 20
+    with pytest.raises(InvalidEncoding):
+        bench.receive(conn, ClientKind.SUBMIT, bytes(data))
+
+
 def test_not_ready_and_busy(bench: Bench) -> None:
     conn, data = bench.conn(ALICE), frame_data(ALICE, 5, 3)
     bench.room, bench.ready = 0, False
