@@ -6,15 +6,21 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hotstuff.bench.measure import Recorder
 from hotstuff.client import Client, ReplicaAddress
 from hotstuff.errors import ClientError
+from hotstuff.types.client import Answer
 
 # Transactions in a frame of the closed loop: about this many bytes, as a client with much to send would do.
 FRAME_BYTES = 64 * 1024
-# Frames each closed-loop client keeps under way.
-INFLIGHT_FRAMES = 60
+# Frames each closed-loop client keeps under way: nearly as many as one client may. Fewer make latency shorter, and then
+# it is the clients' waiting that limits the throughput.
+IN_FLIGHT_FRAMES = 60
+# Frames' worth of transactions that are made before the run, and sent again and again: each frame has its own numbers,
+# so to the replicas they are all different, and the generator takes no time from them.
+POOL_FRAMES = 64
 # How finely the open loop schedules: what is due within one tick goes in one frame for each client.
 TICK_S = 0.001
 REQUEST_TIMEOUT_S = 30.0
@@ -22,22 +28,33 @@ REQUEST_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What to offer. `rate` is transactions a second over all clients; None: closed loop."""
+    """What to offer. `rate` is transactions a second over all clients; None: closed loop, with so many frames under way
+    for each client."""
 
     tx_size: int
     rate: float | None
     duration_s: float
+    in_flight: int = IN_FLIGHT_FRAMES
+
+    @property
+    def frame(self) -> int:
+        """Transactions in a full frame."""
+        return max(1, FRAME_BYTES // self.tx_size)
 
 
 class Load:
     """One client for each replica, each with that replica as its author."""
 
     def __init__(self, replicas: Sequence[ReplicaAddress], plan: LoadPlan, recorder: Recorder, *, tls: bool) -> None:
-        self.clients = [Client(replicas, tls=tls, author=i) for i in range(len(replicas))]
+        self._first_at_s: list[dict[int, float]] = [{} for _ in replicas]
+        self._clients = [
+            Client(replicas, tls=tls, author=i, on_answer=partial(self._first_answer, first_at_s))
+            for i, first_at_s in enumerate(self._first_at_s)
+        ]
         self._plan = plan
         self._recorder = recorder
-        self._noise = os.urandom(plan.tx_size + 4096)
-        self._serial = 0
+        self._pool = [os.urandom(plan.tx_size) for _ in range(POOL_FRAMES * plan.frame)]
+        self._next = 0
         self._errors: list[str] = []
 
     @property
@@ -47,20 +64,20 @@ class Load:
 
     async def run(self) -> None:
         """Sends for the planned time, then waits for what is still under way."""
-        await asyncio.gather(*(client.start() for client in self.clients))
+        plan = self._plan
+        await asyncio.gather(*(client.start() for client in self._clients))
         try:
-            if self._plan.rate is None:
-                frame = max(1, FRAME_BYTES // self._plan.tx_size)
-                workers = [self._closed_loop(c, frame) for c in self.clients for _ in range(INFLIGHT_FRAMES)]
-                await asyncio.gather(*workers)
+            if plan.rate is None:
+                authors = range(len(self._clients))
+                await asyncio.gather(*(self._closed_loop(a) for a in authors for _ in range(plan.in_flight)))
             else:
-                await self._open_loop(self._plan.rate)
+                await self._open_loop(plan.rate)
         finally:
-            await asyncio.gather(*(client.close() for client in self.clients))
+            await asyncio.gather(*(client.close() for client in self._clients))
 
-    async def _closed_loop(self, client: Client, frame: int) -> None:
+    async def _closed_loop(self, author: int) -> None:
         while self._recorder.now_s() < self._plan.duration_s:
-            await self._request(client, frame, self._recorder.now_s())
+            await self._request(author, self._plan.frame, self._recorder.now_s())
 
     async def _open_loop(self, rate: float) -> None:
         """Transaction k is due at k / rate, whatever happened to those before; latency counts from then."""
@@ -70,29 +87,29 @@ class Load:
             due = int(now * rate) + 1
             while sent < due:
                 # A late tick sends what each missed one would have sent, with the time it was due.
-                count = min(due - sent, max(1, int(rate * TICK_S)))
-                task = asyncio.create_task(self._request(self.clients[turn % len(self.clients)], count, sent / rate))
+                count = min(due - sent, max(1, int(rate * TICK_S)), self._plan.frame)
+                task = asyncio.create_task(self._request(turn % len(self._clients), count, sent / rate))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
                 sent, turn = sent + count, turn + 1
             await asyncio.sleep(max(sent / rate - self._recorder.now_s(), TICK_S / 4))
         await asyncio.gather(*under_way)
 
-    async def _request(self, client: Client, count: int, sent_s: float) -> None:
+    async def _request(self, author: int, count: int, sent_s: float) -> None:
         self._recorder.submitted += count
         try:
-            await client.submit(self._transactions(count), timeout_s=REQUEST_TIMEOUT_S)
+            receipt = await self._clients[author].submit(self._transactions(count), timeout_s=REQUEST_TIMEOUT_S)
         except ClientError as error:
             self._recorder.failed += count
             self._errors.append(str(error))
             return
-        self._recorder.confirm(sent_s, count)
+        self._recorder.confirm(sent_s, count, self._first_at_s[author].pop(receipt.first_seq))
+
+    def _first_answer(self, first_at_s: dict[int, float], _replica: int, answer: Answer) -> None:
+        first_at_s.setdefault(answer.first_seq, self._recorder.now_s())
 
     def _transactions(self, count: int) -> list[bytes]:
-        """Different bytes for each: a serial number in front of a piece of noise."""
-        size, first = self._plan.tx_size, self._serial
-        self._serial += count
-        if size <= 8:
-            return [(first + i).to_bytes(8, "big")[-size:] for i in range(count)]
-        body = self._noise[first % 4096 : first % 4096 + size - 8]
-        return [(first + i).to_bytes(8, "big") + body for i in range(count)]
+        """The next so many of the pool."""
+        first = self._next if self._next + count <= len(self._pool) else 0
+        self._next = first + count
+        return self._pool[first : first + count]

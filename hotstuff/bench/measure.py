@@ -11,11 +11,15 @@ BUCKET_S = 0.25
 
 @dataclass(frozen=True)
 class Sample:
-    """`count` transactions confirmed at `at_s` with the same latency; `at_s` counts from the start of the run."""
+    """`count` transactions confirmed at `at_s` with the same latency; `at_s` counts from the start of the run.
+
+    `first_s`: latency of the first replica's answer, which alone proves nothing.
+    """
 
     at_s: float
     latency_s: float
     count: int
+    first_s: float = 0.0
 
 
 @dataclass
@@ -32,10 +36,10 @@ class Recorder:
         """Seconds since the start of the run."""
         return time.monotonic() - self.started
 
-    def confirm(self, sent_s: float, count: int) -> None:
+    def confirm(self, sent_s: float, count: int, first_at_s: float) -> None:
         """`count` transactions that were (or should have been) sent at `sent_s` are confirmed now."""
         now = self.now_s()
-        self.samples.append(Sample(now, now - sent_s, count))
+        self.samples.append(Sample(now, now - sent_s, count, first_at_s - sent_s))
         self.committed += count
 
     def window(self, start_s: float, end_s: float) -> Window:
@@ -62,8 +66,14 @@ class Window:
         return self.count / (self.end_s - self.start_s) if self.end_s > self.start_s else 0.0
 
     def latency_ms(self) -> dict[str, float]:
-        """Percentiles over transactions; nothing confirmed: zeros."""
-        ordered = sorted((sample.latency_s, sample.count) for sample in self.samples)
+        """Percentiles over transactions, from sending to enough answers; nothing confirmed: zeros."""
+        return self._percentiles(sorted((sample.latency_s, sample.count) for sample in self.samples))
+
+    def first_answer_ms(self) -> dict[str, float]:
+        """The same, to the first replica's answer."""
+        return self._percentiles(sorted((sample.first_s, sample.count) for sample in self.samples))
+
+    def _percentiles(self, ordered: list[tuple[float, int]]) -> dict[str, float]:
         total, result = self.count, {}
         position, covered = 0, 0
         for name, share in PERCENTILES:

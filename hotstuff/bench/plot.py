@@ -38,6 +38,33 @@ def draw(path: Path, report: dict[str, Any], timeline: list[tuple[float, float, 
     lower.set_ylim(bottom=0)
     lower.set_xlabel("seconds")
     lower.legend()
-    switches = f"TLS {'on' if report['tls'] else 'off'}, fsync {'on' if report['fsync'] else 'off'}"
-    upper.set_title(f"{report['nodes']} replicas, {report['protocol']}, {report['tx_size']} B, {switches}")
+    upper.set_title(_title(report))
     figure.savefig(path)
+
+
+def draw_sweep(path: Path, report: dict[str, Any]) -> None:
+    """Latency over throughput, the knee marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    points = report["points"]
+    for name, color in (("p50", "tab:green"), ("p99", "tab:red")):
+        carried = [point["tps"] for point in points]
+        axes.plot(carried, [point["latency_ms"][name] for point in points], color=color, marker="o", label=name)
+    if report["knee"] is not None:
+        axes.axvline(report["knee"]["tps"], color="tab:gray", linestyle=":", label="knee")
+    axes.set_xlabel("transactions/s")
+    axes.set_ylabel("latency, ms")
+    axes.set_xlim(left=0)
+    axes.set_yscale("log")
+    axes.legend()
+    axes.set_title(_title(report))
+    figure.savefig(path)
+
+
+def _title(report: dict[str, Any]) -> str:
+    switches = f"TLS {'on' if report['tls'] else 'off'}, fsync {'on' if report['fsync'] else 'off'}"
+    return f"{report['nodes']} replicas, {report['protocol']}, {report['tx_size']} B, {switches}"

@@ -24,6 +24,7 @@ def summary(report: dict[str, Any]) -> str:
         ("RESULT", ""),
         ("throughput", f"{report['tps']:,.0f} tx/s ({report['tps'] * report['tx_size'] / 1e6:,.1f} MB/s)"),
         ("latency", "  ".join(f"{name} {latency[name]:,.1f}" for name in latency) + "  ms, send to f+1 answers"),
+        ("first answer", f"p50 {report['first_answer_ms']['p50']:,.1f} ms, of one replica: a receipt needs f+1"),
         ("transactions", f"{report['committed']:,} of {report['submitted']:,} committed, {report['failed']:,} failed"),
         ("blocks", f"{report['blocks']:,}, one every {report['block_interval_ms']:.1f} ms"),
         ("views", f"{report['views']:,}, {report['timeouts']:,} timed out"),

@@ -24,13 +24,14 @@ SETTLE_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What `hotstuff-bench` was asked for. `rate` None: closed loop."""
+    """What `hotstuff-bench` was asked for. `rate` None: closed loop, so many frames under way for each client."""
 
     nodes: int
     rate: float | None
     tx_size: int
     duration_s: float
     warmup_s: float
+    in_flight: int
     protocol: str
     fsync: bool
     tls: bool
@@ -100,7 +101,7 @@ class _Run:
         self._recorder = Recorder()
         self._snapshots: list[_Snapshot] = []
         self._rss_mib_max = 0.0
-        load_plan = LoadPlan(plan.tx_size, plan.rate, self._total_s)
+        load_plan = LoadPlan(plan.tx_size, plan.rate, self._total_s, plan.in_flight)
         self.load = Load(cluster.replicas, load_plan, self._recorder, tls=plan.tls)
 
     async def execute(self) -> None:
@@ -158,6 +159,7 @@ class _Run:
         return {
             "tps": round(window.tps, 1),
             "latency_ms": window.latency_ms(),
+            "first_answer_ms": window.first_answer_ms(),
             "submitted": self._recorder.submitted,
             "committed": self._recorder.committed,
             "failed": self._recorder.failed,

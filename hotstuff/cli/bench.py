@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hotstuff.cli.main import EXIT_FAILED, EXIT_OK, PROTOCOLS, guarded
 
@@ -46,8 +46,18 @@ def build_parser() -> argparse.ArgumentParser:
     add("--protocol", choices=PROTOCOLS, default="chained", help="(default: %(default)s)")
     add("--fsync", action=argparse.BooleanOptionalAction, default=True, help="sync every durable write to disk")
     add("--no-tls", dest="tls", action="store_false", help="plain TCP, to compare with systems without encryption")
+    add(
+        "--in-flight",
+        type=int,
+        default=60,
+        metavar="N",
+        help="frames of 64 KiB that each closed-loop client keeps under way: fewer for latency, more for throughput "
+        "(default: %(default)s)",
+    )
+    add("--sweep", action="store_true", help="find the maximum, then measure fixed rates up to it; marks the knee")
+    add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="run nothing: set two JSON reports side by side")
     add("--json", metavar="FILE", help="write the report as one JSON object; - for standard output")
-    add("--plot", type=Path, metavar="FILE", help="draw throughput and latency over time (.png or .svg)")
+    add("--plot", type=Path, metavar="FILE", help="draw throughput and latency over time, or of a sweep (.png or .svg)")
     add("--data-dir", type=Path, metavar="DIR", help="keep keys, configs, logs and data here (default: temporary)")
     return parser
 
@@ -59,36 +69,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    import orjson
+    from hotstuff.bench.plot import check_plot
 
-    from hotstuff.bench.plot import check_plot, draw
+    if options.compare is not None:
+        return _compare(options)
+    plan = make_plan(options)
+    if options.plot is not None:
+        check_plot(options.plot)
+    return _sweep(plan, options) if options.sweep else _measure(plan, options)
+
+
+def _measure(plan: BenchPlan, options: argparse.Namespace) -> int:
+    from hotstuff.bench.plot import draw
     from hotstuff.bench.report import summary
     from hotstuff.bench.run import run_bench
     from hotstuff.cli.loop import run_loop
 
-    plan = make_plan(options)
-    if options.plot is not None:
-        check_plot(options.plot)
     with ExitStack() as stack:
         show = stack.enter_context(ProgressLine())
         outcome = run_loop(run_bench(plan, show.update))
+    if options.plot is not None:
+        draw(options.plot, outcome.report, outcome.timeline)
+    _tell(outcome.report, summary(outcome.report), options.json)
+    return _verdict([outcome.report], outcome.errors)
+
+
+def _sweep(plan: BenchPlan, options: argparse.Namespace) -> int:
+    from hotstuff.bench.plot import draw_sweep
+    from hotstuff.bench.sweep import run_sweep, sweep_table
+    from hotstuff.cli.loop import run_loop
+
+    with ExitStack() as stack:
+        show = stack.enter_context(ProgressLine())
+        outcome = run_loop(run_sweep(plan, show.update))
     report = outcome.report
     if options.plot is not None:
-        draw(options.plot, report, outcome.timeline)
+        draw_sweep(options.plot, report)
+    _tell(report, sweep_table(report), options.json)
+    return _verdict([report["closed_loop"], *report["points"]], outcome.errors)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from hotstuff.bench.compare import compare, comparison_table, load_report
+
+    first, second = options.compare
+    result = compare(load_report(first), load_report(second))
+    _tell(result, comparison_table(result, (str(first), str(second))), options.json)
+    return EXIT_OK
+
+
+def _tell(report: dict[str, Any], text: str, json: str | None) -> None:
+    """JSON where it is asked for; text for people unless JSON has standard output."""
+    import orjson
+
     encoded = orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
-    if options.json == "-":
-        print(encoded)
-    else:
-        print(summary(report))
-        if options.json:
-            Path(options.json).write_text(encoded + "\n")
-    for error in outcome.errors:
+    print(encoded if json == "-" else text)
+    if json not in (None, "-"):
+        Path(json).write_text(encoded + "\n")
+
+
+def _verdict(reports: Sequence[dict[str, Any]], errors: Sequence[str]) -> int:
+    for error in errors:
         print(f"failed: {error}", file=sys.stderr)
-    return EXIT_OK if report["agreement"] and not report["failed"] else EXIT_FAILED
+    good = all(report["agreement"] and not report["failed"] for report in reports)
+    return EXIT_OK if good else EXIT_FAILED
 
 
 def make_plan(options: argparse.Namespace) -> BenchPlan:
     """Checks what argparse does not."""
+    from hotstuff.app.sessions import MAX_GAPS
     from hotstuff.bench.run import BenchPlan
     from hotstuff.errors import ConfigError
     from hotstuff.native import MAX_TX_BYTES
@@ -100,16 +149,20 @@ def make_plan(options: argparse.Namespace) -> BenchPlan:
         ("--duration", options.duration, 0.5, 86_400),
         ("--warmup", options.warmup, 0, 3600),
         ("--tps", options.tps or 0, 0, 10_000_000),
+        ("--in-flight", options.in_flight, 1, MAX_GAPS),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise ConfigError(name, value, f"{low} to {high}")
+    if options.sweep and options.tps:
+        raise ConfigError("--sweep", f"--tps {options.tps:g}", "no rate: a sweep chooses its own")
     return BenchPlan(
         nodes=options.nodes,
         rate=options.tps or None,
         tx_size=options.tx_size,
         duration_s=options.duration,
         warmup_s=options.warmup,
+        in_flight=options.in_flight,
         protocol=options.protocol,
         fsync=options.fsync,
         tls=options.tls,
@@ -138,7 +191,7 @@ class ProgressLine:
         if not progress.total_s:
             self._live.update(Text(f"{progress.phase} …", style="dim"))
             return
-        line = Text(f"{progress.phase:<10}", style="bold")
+        line = Text(f"{progress.phase:<14}", style="bold")
         line.append(f" {min(progress.at_s, progress.total_s):5.1f}/{progress.total_s:.0f} s ", style="dim")
         line.append(f" {progress.tps:>9,.0f} tx/s ", style="green")
         line.append(f" p50 {progress.p50_ms:7.1f} ms ", style="cyan")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -82,6 +82,8 @@ class Client:
         tls: off on loopback only.
         author: index in `replicas` of the replica that gets new frames; by default the client id decides.
         retry_s: how long to wait for answers before the next replica gets the frame.
+        on_answer: called with the replica's index and its answer to something that is under way. What one replica says
+            may be a lie; `submit` returns when enough of them say the same.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class Client:
         tls: bool = True,
         author: int | None = None,
         retry_s: float = DEFAULT_RETRY_S,
+        on_answer: Callable[[int, Answer], None] | None = None,
     ) -> None:
         self.client_id = client_id or os.urandom(native.CLIENT_ID_BYTES)
         self._replicas = list(replicas)
         self._tls = tls
         self._author = int.from_bytes(self.client_id, "big") % len(replicas) if author is None else author
         self._retry_s = retry_s
+        self._answered = on_answer
         self._total_power = sum(replica.power for replica in replicas)
         self._conns: dict[int, FrameProtocol] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -259,6 +263,8 @@ class Client:
         pending = self._pending.get(answer.first_seq)
         if pending is None or pending.done.done():
             return
+        if self._answered is not None:
+            self._answered(replica, answer)
         if sum(replica in others for others in pending.supporters.values()) >= ANSWERS_EACH_MAX:
             return
         supporters = pending.supporters.setdefault(answer, set())

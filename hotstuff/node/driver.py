@@ -182,7 +182,7 @@ class Driver:
         return effects
 
     def _step(self, event: fx.Event, now_us: int) -> list[fx.Effect]:
-        """One event. An Ed25519 check (0.1 ms) that it asks for costs less than a turn or a thread: its result at once."""
+        """One event, and the result of each check that it asks for and that takes less time than handing it over."""
         effects: list[fx.Effect] = []
         for effect in self.replica.step(event, now_us):
             if isinstance(effect, fx.Check) and isinstance(effect.item, (Proposal, Batch)):

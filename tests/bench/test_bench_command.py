@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from hotstuff.bench.sweep import SHARES, knee
+
 TIMEOUT_S = 120
 
 
@@ -35,6 +37,23 @@ def test_json_is_the_contract_and_the_replicas_agree(tmp_path: Path, rate: int |
     assert (tmp_path / "net" / "node3" / "data").is_dir(), "--data-dir keeps what was written"
 
 
+def test_a_sweep_measures_rates_up_to_the_maximum_and_can_be_compared(tmp_path: Path) -> None:
+    kept, picture = tmp_path / "sweep.json", tmp_path / "sweep.svg"
+    done = bench("--nodes", 1, "--sweep", "--duration", 0.5, "--warmup", 0.2, "--json", kept, "--plot", picture)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = orjson.loads(kept.read_bytes())
+    offered = [point["offered_tps"] for point in report["points"]]
+    assert offered == [round(share * report["closed_loop"]["tps"], 1) for share in SHARES]
+    assert report["closed_loop"]["offered_tps"] is None
+    assert all(point["agreement"] and point["committed"] > 0 for point in report["points"])
+    assert report["knee"] == knee(report["points"])
+    assert f"{offered[1]:,.0f}" in done.stdout
+    assert picture.read_text().lstrip().startswith("<?xml")
+    same = bench("--compare", kept, kept)
+    assert same.returncode == 0, same.stderr
+    assert "closed loop" in same.stdout and "worse" not in same.stdout
+
+
 def test_a_picture_and_a_summary(tmp_path: Path) -> None:
     picture = tmp_path / "run.svg"
     done = bench("--nodes", 1, "--tps", "--duration", 1, "--warmup", 0, "--no-tls", "--no-fsync", "--plot", picture)
@@ -52,6 +71,9 @@ def test_a_picture_and_a_summary(tmp_path: Path) -> None:
         (["--tps", "-5"], "--tps"),
         (["--plot", "run.gif"], "--plot"),
         (["--protocol", "raft"], "--protocol"),
+        (["--in-flight", "65"], "--in-flight"),
+        (["--sweep", "--tps", "5"], "--sweep"),
+        (["--compare", "absent.json", "absent.json"], "--compare"),
     ],
 )
 def test_mistakes_are_refused_before_anything_starts(arguments: list[str], named: str) -> None:
