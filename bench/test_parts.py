@@ -1,4 +1,4 @@
-"""What one view and one batch cost, part by part. Run with: pytest bench --benchmark-only"""
+"""What one view and one batch cost, part by part."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hotstuff.consensus.verifier import Verifier
 from hotstuff.simulator.scheme import members, validator_set
 from hotstuff.storage.chain import ChainStore
 from hotstuff.storage.datadir import DataDir
+from hotstuff.types.batch import Batch
 from hotstuff.types.certificates import QC
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import Vote
@@ -41,8 +42,8 @@ def body() -> bytes:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ChainStore]:
-    """A real data directory, synced."""
-    chain = ChainStore(DataDir.open(tmp_path / "data", bytes(32), 0, create_if_missing=True))
+    """A real data directory, not synced: how long a disk takes says nothing about this code."""
+    chain = ChainStore(DataDir.open(tmp_path / "data", bytes(32), 0, create_if_missing=True, fsync=False))
     yield chain
     chain.close()
 
@@ -50,6 +51,42 @@ def store(tmp_path: Path) -> Iterator[ChainStore]:
 def test_parse_and_hash_a_batch(benchmark: BenchmarkFixture, body: bytes) -> None:
     (frame,) = benchmark(native.parse_body, body, 16)
     assert frame.count == BATCH_BYTES // 512
+
+
+def test_hash_4096_small_transactions(benchmark: BenchmarkFixture) -> None:
+    (frame,) = benchmark(native.parse_body, native.build_frame(CLIENT, 1, [os.urandom(64)] * 4096), 1)
+    assert frame.count == 4096
+
+
+def test_build_a_frame(benchmark: BenchmarkFixture) -> None:
+    transactions = [os.urandom(512)] * 128
+    assert len(benchmark(native.build_frame, CLIENT, 1, transactions)) == 32 + 128 * 516
+
+
+def test_decode_and_encode_a_batch(benchmark: BenchmarkFixture, body: bytes) -> None:
+    frames = tuple(native.parse_body(body, 16))
+    wire = Batch(1, 0, 1, bytes(64), body, frames).encoding
+
+    def there_and_back() -> int:
+        return len(Batch.decode(wire).encoding)
+
+    assert benchmark(there_and_back) == len(wire)
+
+
+def test_store_eight_batches(benchmark: BenchmarkFixture, store: ChainStore, body: bytes) -> None:
+    frames = tuple(native.parse_body(body, 16))
+    batches = [Batch(1, 0, seq, bytes(64), body, frames) for seq in range(1, 9)]
+    benchmark(store.store_batches, batches)
+    assert store.load_batch(batches[7].ref) is not None
+
+
+def test_tally_votes(benchmark: BenchmarkFixture) -> None:
+    bitmap = VALIDATORS.bitmap([0, 1, 3])
+
+    def tally() -> bool:
+        return VALIDATORS.is_quorum(VALIDATORS.signers(bitmap))
+
+    assert benchmark(tally)
 
 
 def test_merkle_root_of_1000_hashes(benchmark: BenchmarkFixture) -> None:
