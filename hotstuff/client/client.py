@@ -81,7 +81,8 @@ class Client:
         client_id: 16 bytes; random by default. Two clients must not share one at the same time.
         tls: off on loopback only.
         author: index in `replicas` of the replica that gets new frames; by default the client id decides.
-        retry_s: how long to wait for answers before the next replica gets the frame.
+        retry_s: how long to wait for answers before the next replica gets the frame, or twice as long as answers take
+            lately, if that is more: under overload, the same frames once more would be the last thing that helps.
         on_answer: called with the replica's index and its answer to something that is under way. What one replica says
             may be a lie; `submit` returns when enough of them say the same.
     """
@@ -102,6 +103,7 @@ class Client:
         self._author = int.from_bytes(self.client_id, "big") % len(replicas) if author is None else author
         self._retry_s = retry_s
         self._answered = on_answer
+        self._usual_s = 0.0
         self._total_power = sum(replica.power for replica in replicas)
         self._conns: dict[int, FrameProtocol] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -236,13 +238,17 @@ class Client:
             if target != pending.sent_to:
                 pending.sent_to, pending.since = target, loop.time()
             conn = self._conns[target]
-            if conn.buffered_bytes > UNSENT_BYTES and loop.time() < pending.since + self._retry_s:
+            if conn.buffered_bytes > UNSENT_BYTES and loop.time() < pending.since + self._patience_s:
                 pending.retry = loop.call_later(NO_ROOM_S, self._send, first_seq, pending)
                 return
             conn.send(ClientKind.SUBMIT, pending.frame)
         pending.retry = loop.call_later(
-            self._retry_s if target is not None else 0.1, self._try_next, first_seq, pending
+            self._patience_s if target is not None else 0.1, self._try_next, first_seq, pending
         )
+
+    @property
+    def _patience_s(self) -> float:
+        return max(self._retry_s, 2 * self._usual_s)
 
     def _try_next(self, first_seq: int, pending: _Pending) -> None:
         pending.author = (pending.author + 1) % len(self._replicas)
@@ -270,6 +276,8 @@ class Client:
         supporters = pending.supporters.setdefault(answer, set())
         supporters.add(replica)
         if 3 * sum(self._replicas[i].power for i in supporters) >= self._total_power:
+            took_s = asyncio.get_running_loop().time() - pending.since
+            self._usual_s = max(took_s, 0.95 * self._usual_s)  # the slowest of late, forgotten by and by
             pending.done.set_result(answer)
 
     def _on_refused(self, replica: int, refused: Refused) -> None:

@@ -64,7 +64,7 @@ class MempoolConfig:
     ack_ms: int = 10
     resend_ms: int = 1000
     fetch_retry_ms: int = 250
-    author_quota_bytes: int = 64 * 1024 * 1024
+    author_quota_bytes: int = 32 * 1024 * 1024
 
 
 @dataclass

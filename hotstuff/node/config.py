@@ -67,7 +67,7 @@ class NodeConfig:
             max_age_ms=fields.integer("batch_max_age_ms", 20, 1, 10_000),
             ack_ms=fields.integer("ack_ms", 10, 1, 1000),
             fetch_retry_ms=timing.fetch_retry_ms,
-            author_quota_bytes=fields.integer("author_quota_mib", 64, 16, 4096) * 1024 * 1024,
+            author_quota_bytes=fields.integer("author_quota_mib", 32, 16, 4096) * 1024 * 1024,
         )
         config = cls(
             path=path,

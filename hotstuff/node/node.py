@@ -223,7 +223,7 @@ class Node:
             network_id=home.genesis.chain_id,
             tls=home.config.tls,
             handler=self,
-            limits=PeerLimits(max_frame_bytes=MAX_FRAME_BYTES, max_buffered_bytes=4 * MAX_FRAME_BYTES),
+            limits=PeerLimits(max_frame_bytes=MAX_FRAME_BYTES, max_buffered_bytes=2 * MAX_FRAME_BYTES),
         )
 
     # ---- status and end

@@ -250,6 +250,29 @@ def test_the_next_replica_gets_the_frame_if_no_answer_comes() -> None:
     run(main)
 
 
+def test_slow_answers_make_it_patient() -> None:
+    async def main() -> None:
+        async with replicas(4) as fakes, connected(fakes, author=2) as client:
+            slow = submit(client, b"a")
+            await until(lambda: len(fakes[2].frames) == 1)
+            await asyncio.sleep(0.05)  # how slow it is
+            fakes[0].answer(answer(1))
+            fakes[1].answer(answer(1))
+            await slow
+            assert client._patience_s == module.DEFAULT_RETRY_S
+            client._retry_s = 0.01
+            patience_s = client._patience_s
+            assert patience_s >= 0.1
+            quick = submit(client, b"b")
+            await until(lambda: len(fakes[2].frames) == 2)
+            fakes[0].answer(answer(2))
+            fakes[1].answer(answer(2))
+            await quick
+            assert client._patience_s < patience_s, "never forgotten"
+
+    run(main)
+
+
 def test_two_tries_with_different_outcomes() -> None:
     """The first try was executed but its answers were lost; the second one is answered with fresh=0."""
 

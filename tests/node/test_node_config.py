@@ -26,7 +26,7 @@ INTEGERS = {
     "batch_kib": (1, 2048, 256),
     "batch_max_age_ms": (1, 10_000, 20),
     "ack_ms": (1, 1000, 10),
-    "author_quota_mib": (16, 4096, 64),
+    "author_quota_mib": (16, 4096, 32),
     "storage_max_mib": (64, 64 * MIB, MIB),
 }
 # What goes with a value at its bound, so that only the bound is tested.
