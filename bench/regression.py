@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,10 @@ def measure(only: str) -> dict[str, float]:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pytest", str(HERE), "--benchmark-only", "-q", "-p", "no:cacheprovider"]
         command += ["--benchmark-json", str(report), *(["-k", only] if only else [])]
-        done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # Not as a part of the tests that may have started this: their workers measure nothing.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        pipe, cwd = subprocess.PIPE, HERE.parent
+        done = subprocess.run(command, cwd=cwd, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             sys.exit(done.stdout)
         found = json.loads(report.read_text())["benchmarks"]

@@ -132,8 +132,8 @@ DRIVING = (
         "bounds",
         "protocol 2.2",
         D + "_step_events",
-        "            effects += self.replica.step(self._inbox.take(), now_us)\n",
-        "            effects += self.replica.step(self._inbox.take(), now_us)\n"
+        "            effects += self._step(self._inbox.take(), now_us)\n",
+        "            effects += self._step(self._inbox.take(), now_us)\n"
         "            self._finish(effects)\n            effects = []\n",
         (DRIVER + "test_everything_of_a_turn_is_durable_before_anything_leaves",),
     ),
@@ -232,10 +232,10 @@ DRIVING = (
         "safety",
         "protocol 2.1, 12.4",
         D + "_step_events",
-        "            effects += self.replica.step(self._inbox.take(), now_us)\n",
-        "            effects += self.replica.step(self._inbox.take(), now_us)\n"
+        "            effects += self._step(self._inbox.take(), now_us)\n",
+        "            effects += self._step(self._inbox.take(), now_us)\n"
         "        for sent in [e for e in effects if isinstance(e, fx.Send) and e.to == self.replica.index]:\n"
-        "            effects += self.replica.step(fx.Received(sent.to, sent.message), now_us)\n",
+        "            effects += self._step(fx.Received(sent.to, sent.message), now_us)\n",
         (DRIVER + "test_a_message_to_ourselves_comes_back_after_the_sync",),
     ),
     Mutant(

@@ -224,7 +224,8 @@ class Mutator(Strategy):
             return self._other_bytes(value)
         if isinstance(value, tuple):
             return self._other_tuple(value)
-        names = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
+        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        names = [field.name for field in fields if field.init]
         if not names:
             return value
         name = self.chance.choice(names)
