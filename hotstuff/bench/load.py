@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from hotstuff.app.sessions import MAX_GAPS
 from hotstuff.bench.measure import Recorder
 from hotstuff.client import Client, ReplicaAddress
 from hotstuff.errors import ClientError
@@ -15,9 +16,9 @@ from hotstuff.types.client import Answer
 
 # Transactions in a frame of the closed loop: about this many bytes, as a client with much to send would do.
 FRAME_BYTES = 64 * 1024
-# Frames each closed-loop client keeps under way: nearly as many as one client may. Fewer make latency shorter, and then
-# it is the clients' waiting that limits the throughput.
-IN_FLIGHT_FRAMES = 60
+# Frames that all closed-loop clients together keep under way: 15 MiB, for four replicas nearly as many as their clients
+# may. Fewer make latency shorter, and then it is the clients' waiting that limits the throughput.
+IN_FLIGHT_FRAMES = 240
 # Frames' worth of transactions that are made before the run, and sent again and again: each frame has its own numbers,
 # so to the replicas they are all different, and the generator takes no time from them.
 POOL_FRAMES = 64
@@ -34,12 +35,17 @@ class LoadPlan:
     tx_size: int
     rate: float | None
     duration_s: float
-    in_flight: int = IN_FLIGHT_FRAMES
+    in_flight: int = 1
 
     @property
     def frame(self) -> int:
         """Transactions in a full frame."""
         return max(1, FRAME_BYTES // self.tx_size)
+
+
+def default_in_flight(clients: int) -> int:
+    """Frames for each of so many clients."""
+    return min(max(IN_FLIGHT_FRAMES // max(clients, 1), 1), MAX_GAPS)
 
 
 class Load:

@@ -49,10 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--in-flight",
         type=int,
-        default=60,
         metavar="N",
         help="frames of 64 KiB that each closed-loop client keeps under way: fewer for latency, more for throughput "
-        "(default: %(default)s)",
+        "(default: 240 over all of them)",
     )
     add("--sweep", action="store_true", help="find the maximum, then measure fixed rates up to it; marks the knee")
     add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="run nothing: set two JSON reports side by side")
@@ -138,18 +137,20 @@ def _verdict(reports: Sequence[dict[str, Any]], errors: Sequence[str]) -> int:
 def make_plan(options: argparse.Namespace) -> BenchPlan:
     """Checks what argparse does not."""
     from hotstuff.app.sessions import MAX_GAPS
+    from hotstuff.bench.load import default_in_flight
     from hotstuff.bench.run import BenchPlan
     from hotstuff.errors import ConfigError
     from hotstuff.native import MAX_TX_BYTES
     from hotstuff.types.validators import MAX_VALIDATORS
 
+    in_flight = default_in_flight(options.nodes) if options.in_flight is None else options.in_flight
     limits = (
         ("--nodes", options.nodes, 1, MAX_VALIDATORS),
         ("--tx-size", options.tx_size, 1, MAX_TX_BYTES),
         ("--duration", options.duration, 0.5, 86_400),
         ("--warmup", options.warmup, 0, 3600),
         ("--tps", options.tps or 0, 0, 10_000_000),
-        ("--in-flight", options.in_flight, 1, MAX_GAPS),
+        ("--in-flight", in_flight, 1, MAX_GAPS),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:
@@ -162,7 +163,7 @@ def make_plan(options: argparse.Namespace) -> BenchPlan:
         tx_size=options.tx_size,
         duration_s=options.duration,
         warmup_s=options.warmup,
-        in_flight=options.in_flight,
+        in_flight=in_flight,
         protocol=options.protocol,
         fsync=options.fsync,
         tls=options.tls,
