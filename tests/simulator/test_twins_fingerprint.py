@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hotstuff.consensus.replica import Replica
 from hotstuff.simulator.fingerprint import copy_of, fingerprint
 from hotstuff.simulator.rounds import Arena, Execution
 from hotstuff.simulator.scenarios import PLAIN, Round, Scenario, Space, Turn, Variant
@@ -120,19 +121,23 @@ def other_order(execution: Execution) -> None:
     execution.held.reverse()
 
 
+def replica(execution: Execution, number: int) -> Replica:
+    found = execution.instances[number].replica
+    assert found is not None
+    return found
+
+
 def lost_block(execution: Execution) -> None:
-    tree = execution.instances[1].replica.tree  # type: ignore[union-attr]
-    del tree._nodes[execution.instances[2].replica.safety.record.high_qc.block_id]  # type: ignore[union-attr]
+    del replica(execution, 1).tree._nodes[replica(execution, 2).safety.record.high_qc.block_id]
 
 
 def change_record(execution: Execution, **fields: Any) -> None:
-    replica = execution.instances[1].replica
-    assert replica is not None
-    replica.safety.record = replica._persisted = replace(replica.safety.record, **fields)
+    changed = replica(execution, 1)
+    changed.safety.record = changed._persisted = replace(changed.safety.record, **fields)
 
 
 def lower_lock(execution: Execution) -> None:
-    change_record(execution, locked_qc=execution.instances[4].replica.safety.record.locked_qc)  # type: ignore[union-attr]
+    change_record(execution, locked_qc=replica(execution, 4).safety.record.locked_qc)
 
 
 def voted_already(execution: Execution) -> None:
@@ -144,11 +149,11 @@ def timed_out_already(execution: Execution) -> None:
 
 
 def suspicion(execution: Execution) -> None:
-    execution.instances[1].replica._suspects.failed(2)  # type: ignore[union-attr]
+    replica(execution, 1)._suspects.failed(2)
 
 
 def later_timer(execution: Execution) -> None:
-    execution.instances[1].replica._pacemaker.view_deadline_us = 10**12  # type: ignore[union-attr]
+    replica(execution, 1)._pacemaker.view_deadline_us = 10**12
 
 
 def stopped(execution: Execution) -> None:
@@ -184,6 +189,6 @@ def test_a_copy_goes_its_own_way(execution: Execution) -> None:
 
 
 def test_what_cannot_be_copied_is_refused(execution: Execution) -> None:
-    execution.instances[0].replica._suspects.reason = lambda: None  # type: ignore[union-attr]
+    replica(execution, 0)._suspects.reason = lambda: None  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="function"):
         copy_of(execution)

@@ -109,6 +109,8 @@ class StaleQcLeader(Strategy):
         if entry_tc is None:
             return None
         oldest = self._older(header.justify) if self.mode == "older" else self._oldest(proposal, entry_tc)
+        if oldest == header.justify:
+            return None
         return self.forger.proposal(self.index, header.view, oldest, (), entry_tc)
 
     def _oldest(self, proposal: Proposal, entry_tc: TC) -> QC:
