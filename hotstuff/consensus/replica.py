@@ -546,6 +546,8 @@ class Replica:
         commit_id = self._rules.commit_id(self.tree, node, self._rules.phases[0])
         vote = self.safety.vote(block.header, entry_tc, commit_id)
         if vote is not None:
+            if self._leaders.leader(vote.view + 1) == self.index:
+                self.safety.reserve(vote.view + 1)
             self._send_vote(vote)
 
     def _vote_later(self) -> None:
@@ -570,7 +572,7 @@ class Replica:
         """Propose on the highest QC if we lead the view and there is something to order, or a tail to commit."""
         record, view = self.safety.record, self.view
         informed = self._has_heard_enough()
-        if self._leaders.leader(view) != self.index or record.proposed_view >= view or record.passive:
+        if self._leaders.leader(view) != self.index or self.safety.may_have_proposed(view) or record.passive:
             return
         parent = self.tree.get(record.high_qc.block_id)
         if parent is None or parent.view >= view or not informed:
@@ -592,13 +594,14 @@ class Replica:
             payload_root(refs),
             self.index,
         )
+        reserved = record.proposed_view >= view
         signature = self.safety.propose(header)
         if signature is None:
             return
         proposal = Proposal(Block(header, refs), signature, entry_tc)
         for item in (proposal, header.justify, *(() if entry_tc is None else (entry_tc, entry_tc.high_qc))):
             self._desk.trust(item)
-        self._persist()
+        self._persist(lazy=reserved)  # reserved: what forbids another one is on disk already
         self.effects.append(Broadcast(proposal))
         self.effects.append(Send(self.index, proposal))
 
@@ -606,7 +609,7 @@ class Replica:
         """We formed a QC and do not carry it in a proposal: tell the others."""
         qc, self._unspread = self._unspread, None
         record = self.safety.record
-        if qc is not None and qc.rank == record.high_qc.rank and record.proposed_view <= qc.view:
+        if qc is not None and qc.rank == record.high_qc.rank and not self.safety.may_have_proposed(qc.view + 1):
             self.effects.append(Broadcast(NewView(qc, None)))
 
     def _convict(self, evidence: Evidence | None) -> None:
@@ -697,7 +700,7 @@ class Replica:
         `safety` see to that); somebody should know why.
         """
         record = self.safety.record
-        acted = max(record.voted_view, record.timed_out_view, record.proposed_view)
+        acted = max(record.voted_view, record.timed_out_view, record.proposed_view - 1)  # that one may be reserved
         if acted > self.view:
             self.effects.append(Report("record_ahead", {"acted_in_view": acted, "view": self.view}))
         high_qc = self.safety.record.high_qc

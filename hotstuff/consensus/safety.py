@@ -11,8 +11,9 @@ life forbids its contradiction in the next. Read this file in ten minutes; nothi
     later vote   view_is_current, phase_not_voted, view_not_timed_out,     a commit without a quorum of locks
     (basic)      certificate_is_kept, not_passive
     timeout      view_is_current, not passive                              a TC hides a certified block
-    proposal     view_is_current, view_not_proposed,                       evidence against ourselves
-                 view_not_timed_out, not_passive
+    proposal     view_is_current, view_not_proposed (or reserved in        evidence against ourselves
+                 this life and not used), view_not_timed_out,
+                 not_passive
     batch        not passive                                               two batches with one number
 """
 
@@ -37,9 +38,9 @@ from hotstuff.types.messages import Timeout, Vote
 class SafetyRecord:
     """What must survive a crash, because signatures depend on it.
 
-    (`voted_view`, `voted_phase`), `timed_out_view` and `proposed_view` only grow. They say where we have *acted*; the
-    view to start in follows from `high_qc` and `high_tc` and is kept apart (one is safety, the other liveness).
-    `last_vote` and `last_timeout` are re-sent after a crash, byte for byte.
+    (`voted_view`, `voted_phase`), `timed_out_view` and `proposed_view` only grow. They say where we have *acted*, or
+    (`proposed_view`) may have; the view to start in follows from `high_qc` and `high_tc` and is kept apart (one is
+    safety, the other liveness). `last_vote` and `last_timeout` are re-sent after a crash, byte for byte.
     """
 
     epoch: int
@@ -104,13 +105,15 @@ class Request:
     """What a signature is asked for: a proposal, or a vote in a phase, of a view.
 
     `justify` is what it rests on: the certificate inside the block or, for a later vote of the same view, the
-    certificate of the phase before. `entry_tc` proves the view of a block when its justify does not.
+    certificate of the phase before. `entry_tc` proves the view of a block when its justify does not. `reserved`: a
+    proposal of the view that this life has reserved (`Safety.reserve`) and not used.
     """
 
     view: int
     phase: Phase
     justify: QC
     entry_tc: TC | None = None
+    reserved: bool = False
 
 
 def view_is_current(record: SafetyRecord, request: Request, _rules: Rules) -> bool:
@@ -142,8 +145,11 @@ def certificate_is_kept(record: SafetyRecord, request: Request, rules: Rules) ->
 
 
 def view_not_proposed(record: SafetyRecord, request: Request, _rules: Rules) -> bool:
-    """At most one proposal per view, ever: a second one is proof of equivocation (rule 10, E1)."""
-    return request.view > record.proposed_view
+    """At most one proposal per view, ever: a second one is proof of equivocation (rule 10, E1).
+
+    A reserved view is one in which no other life proposes, and this one once.
+    """
+    return request.view > record.proposed_view or (request.reserved and request.view == record.proposed_view)
 
 
 def not_passive(record: SafetyRecord, _request: Request, _rules: Rules) -> bool:
@@ -184,6 +190,7 @@ class Safety:
         self._rules = rules
         self._secret = secret
         self._node_secret = node_secret
+        self._reserved_view = 0
 
     def learn(self, *, high_qc: QC | None = None, locked_qc: QC | None = None, high_tc: TC | None = None) -> None:
         """Raise certificates, never lower them. A QC counts even if its view is long past: a TC may report it."""
@@ -248,10 +255,26 @@ class Safety:
         self.record = replace(record, timed_out_view=view, last_timeout=timeout)
         return timeout
 
+    def reserve(self, view: int) -> None:
+        """Write down already that we propose in `view`, which we shall lead; what we propose follows later, once.
+
+        The record becomes durable with the next vote, so the proposal itself waits for no disk. After a crash in
+        between this validator does not propose in `view`: it cannot know whether it has.
+        """
+        if view > self.record.proposed_view and not self.record.passive:
+            self.record = replace(self.record, proposed_view=view)
+            self._reserved_view = view
+
+    def may_have_proposed(self, view: int) -> bool:
+        """Is there, or may there be, a proposal of ours in a view from `view` on?"""
+        return self.record.proposed_view >= view and self._reserved_view != view
+
     def propose(self, header: Header) -> bytes | None:
         """The leader's Ed25519 signature (64 B) for a block of the current view, unless a rule forbids it."""
-        if self.refusal(self.request(header, None), PROPOSAL_RULES) is not None:
+        request = replace(self.request(header, None), reserved=header.view == self._reserved_view)
+        if self.refusal(request, PROPOSAL_RULES) is not None:
             return None
+        self._reserved_view = 0
         self.record = replace(self.record, proposed_view=header.view)
         return self._node_secret.sign(self._context.proposal_message(header.view, header.id))
 

@@ -38,6 +38,65 @@ def test_a_vote_goes_to_the_leaders_of_this_view_and_the_next() -> None:
     assert world.votes() == [(1, block.id)]
 
 
+def test_only_the_leader_of_the_next_view_reserves_it_with_its_vote() -> None:
+    world = Alone()
+    for block, _ in world.forge.chain([1, 2]):
+        world.propose(block)
+    assert world.cluster.disks[0].safety.proposed_view == 0
+    world.propose(world.forge.chain([1, 2, 3])[-1][0])
+    durable = world.cluster.disks[0].safety
+    assert (durable.voted_view, durable.proposed_view) == (3, 4)
+    assert world.sent(Proposal) == []
+
+
+def test_a_proposal_in_a_reserved_view_waits_for_no_disk() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    qc = chain[-1][1]
+    world.cluster.submit(0)
+    world.cluster.settle()
+    world.replica._desk.trust(qc)
+    effects = world.replica.step(Received(3, NewView(qc, None)), world.cluster.now_us)
+    assert any(isinstance(effect, Broadcast) and isinstance(effect.message, Proposal) for effect in effects)
+    assert all(effect.lazy for effect in effects if isinstance(effect, Persist))
+    assert not any(isinstance(effect, Broadcast) and isinstance(effect.message, NewView) for effect in effects)
+
+
+def test_a_proposal_in_a_view_that_is_not_reserved_is_on_disk_first() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2])
+    for block, _ in chain:
+        world.propose(block)
+    qc = chain[-1][1]
+    world.cluster.submit(0)
+    world.cluster.settle()
+    tc = world.forge.tc(3, dict.fromkeys((1, 2, 3), qc))
+    for certificate in (qc, tc):
+        world.replica._desk.trust(certificate)
+    effects = world.replica.step(Received(3, NewView(qc, tc)), world.cluster.now_us)
+    proposals = [i for i, e in enumerate(effects) if isinstance(e, Broadcast) and isinstance(e.message, Proposal)]
+    synced = [i for i, e in enumerate(effects) if isinstance(e, Persist) and not e.lazy]
+    assert len(proposals) == 1 and synced and synced[0] < proposals[0]
+
+
+def test_after_a_crash_a_reserved_view_is_left_alone_and_nothing_is_wrong_with_the_record() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    qc = chain[-1][1]
+    world.cluster.submit(0)
+    world.cluster.settle()
+    world.cluster.kill(0)
+    world.cluster.start(0)
+    world.hear(3, NewView(qc, None))
+    assert world.replica.view == 4
+    assert world.sent(Proposal) == []
+    assert [r for _, r in world.cluster.reports if r.name == "record_ahead"] == []
+
+
 def test_the_first_of_two_proposals_gets_the_vote_s1() -> None:
     world = Alone()
     first = world.forge.block(1, world.forge.genesis, 1)

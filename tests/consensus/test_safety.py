@@ -312,6 +312,58 @@ def test_a_view_is_proposed_in_once() -> None:
     assert safety.propose(world.header(justify=3)) is None
 
 
+def test_a_reserved_view_is_proposed_in_once_and_needs_no_other_record() -> None:
+    world = World()
+    safety = world.safety(proposed_view=1)
+    safety.reserve(5)
+    reserved = safety.record
+    assert reserved.proposed_view == 5
+    assert not safety.may_have_proposed(5)
+    assert safety.propose(world.header()) is not None
+    assert safety.record == reserved
+    assert safety.may_have_proposed(5)
+    safety.reserve(5)
+    assert safety.propose(world.header(justify=3)) is None
+
+
+def test_the_next_life_does_not_propose_in_a_reserved_view() -> None:
+    world = World()
+    safety = world.safety(proposed_view=1)
+    safety.reserve(5)
+    again = world.safety(proposed_view=safety.record.proposed_view)
+    assert again.may_have_proposed(5)
+    assert again.propose(world.header()) is None
+
+
+def test_only_a_later_view_can_be_reserved() -> None:
+    world = World()
+    for view in (4, 5):
+        safety = world.safety(proposed_view=5)
+        safety.reserve(view)
+        assert safety.record.proposed_view == 5
+        assert safety.propose(world.header()) is None
+    passive = world.safety(passive=True)
+    passive.reserve(9)
+    assert passive.record.proposed_view == 0
+
+
+def test_a_reserved_view_below_the_last_proposal_is_lost() -> None:
+    """The record alone decides: whatever says "reserved", only the highest view of the record can be."""
+    world = World()
+    record = world.safety(proposed_view=6).record
+    request = replace(world.safety().request(world.header(), None), reserved=True)
+    assert not safety_module.view_not_proposed(record, request, world.cluster.rules)
+
+
+def test_another_view_than_the_reserved_one_needs_a_record() -> None:
+    world = World()
+    safety = world.safety(proposed_view=1)
+    safety.reserve(4)
+    assert safety.propose(world.header(view=5)) is not None
+    assert safety.record.proposed_view == 5
+    assert safety.may_have_proposed(4) and safety.may_have_proposed(5)
+
+
 def test_no_later_vote_in_a_view_entered_by_a_tc_without_the_certificate_in_the_record() -> None:
     """The view is current, by the TC of the view before; only the certificate itself is missing."""
     world = World(Mode.BASIC)

@@ -220,7 +220,7 @@ SPREADING = (
         "bounds",
         "design: deviations",
         R + "_spread",
-        " and record.proposed_view <= qc.view",
+        " and not self.safety.may_have_proposed(qc.view + 1)",
         "",
         (REPLICA + "test_a_qc_that_a_proposal_carries_is_not_spread_beside_it",),
     ),
