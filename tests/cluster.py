@@ -29,6 +29,7 @@ from hotstuff.types.block import BatchRef, Block
 from hotstuff.types.certificates import QC
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
+    Ack,
     BatchMessage,
     BatchRequest,
     ChainRequest,
@@ -60,6 +61,14 @@ class Disk:
 
     waiting: list[fx.Persist] = field(default_factory=list)
     written: int = 0
+    unsynced: set[BatchRef] = field(default_factory=set)
+
+    def put(self, write: fx.Persist) -> None:
+        """Into the next transaction; small batches are at hand meanwhile."""
+        self.waiting.append(write)
+        for batch in write.batches:
+            self.batches[batch.ref] = batch
+            self.unsynced.add(batch.ref)
 
     def write(self) -> None:
         """One durable transaction."""
@@ -70,12 +79,16 @@ class Disk:
                 self.commit_qc = write.commit_qc
                 self.commit_qcs[write.commit_qc.commit_id] = write.commit_qc
         self.waiting.clear()
+        self.unsynced.clear()
         self.written = len(self.executed)
 
     def lose_waiting(self) -> None:
         """The process died before what was lazy was written."""
         self.waiting.clear()
         del self.executed[self.written :]
+        for ref in self.unsynced:
+            del self.batches[ref]
+        self.unsynced.clear()
 
 
 @dataclass
@@ -99,6 +112,7 @@ class Cluster:
         passive: int | None = None,
         fast: bool = False,
         mode: Mode = Mode.CHAINED,
+        mempool: MempoolConfig | None = None,
     ) -> None:
         """`seed` shuffles deliveries (None: in the order of sending); `passive` has lost its safety record."""
         signatures: Signatures = "stand-in" if fast else "bls"
@@ -108,7 +122,7 @@ class Cluster:
         self.verifier = Verifier(self.context, self.validators, scheme_of(signatures))
         self.rules = RULES[mode]
         self.random = None if seed is None else random.Random(seed)
-        self.mempool_config = MempoolConfig()
+        self.mempool_config = mempool or MempoolConfig()
         self.now_us = 0
         self.timing = Timing(view_timeout_ms=1000, spread_ms=50, fetch_retry_ms=100)
         self.disks = [Disk(SafetyRecord.initial(self.context, passive=i == passive)) for i in range(n)]
@@ -210,7 +224,7 @@ class Cluster:
         self.point(i, "before Persist")
         for effect in effects:
             if isinstance(effect, fx.Persist):
-                disk.waiting.append(effect)
+                disk.put(effect)
         if not all(write.lazy for write in disk.waiting):
             disk.write()
         for effect in effects:
@@ -271,6 +285,9 @@ class Cluster:
             header = message.block.header
             what, view, said, durable = "proposal", header.view, header.id, disk.safety.proposed_view
         else:
+            refs = [message.batch.ref] if isinstance(message, BatchMessage) else []
+            refs += message.refs if isinstance(message, Ack) else ()
+            assert not disk.unsynced.intersection(refs), f"a body left replica {sender} before it was durable"
             return
         assert durable >= view, f"{what} of view {view} left replica {sender} before it was durable ({durable})"
         spoken = self.signed.setdefault((what, sender, view), set())

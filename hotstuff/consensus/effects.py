@@ -119,9 +119,11 @@ Event = Start | Tick | Received | Connected | Checked | Collected | Submitted | 
 
 @dataclass(frozen=True)
 class Persist:
-    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`, evidence.
+    """Make durable: a new safety record, blocks, a certificate that commits the block at `commit_height`, evidence,
+    small batches.
 
-    `lazy`: nothing that is sent depends on it, so it may be written with the next one that is not, or be lost.
+    `lazy`: nothing that is sent before the next one that is not lazy depends on it, so it may be written with that, or
+    be lost. One that is not lazy makes everything before it durable, also if it holds nothing itself.
     """
 
     safety: SafetyRecord | None = None
@@ -129,6 +131,7 @@ class Persist:
     commit_qc: QC | None = None
     commit_height: int = 0
     evidence: tuple[Evidence, ...] = ()
+    batches: tuple[Batch, ...] = ()
     lazy: bool = False
 
 

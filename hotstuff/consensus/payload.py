@@ -62,6 +62,10 @@ class Payload(Protocol):
         """
         ...
 
+    def synced(self) -> None:
+        """Everything persisted so far is durable before whatever is sent from now on."""
+        ...
+
     def deadline_us(self) -> int | None:
         """When to step at the latest."""
         ...

@@ -204,7 +204,12 @@ class Replica:
 
     def _step_payload(self, event: Event) -> None:
         self._may_ack, self._may_author = self._duties()
+        before = len(self.effects)
         self._payload.step(event, self._now_us, may_ack=self._may_ack, may_author=self._may_author)
+        for effect in self.effects[before:]:
+            if isinstance(effect, Persist):
+                for batch in effect.batches:
+                    self._witness.stored(batch)
 
     def _duties(self) -> tuple[bool, bool]:
         """May we acknowledge batches, and may we author them?"""
@@ -673,6 +678,8 @@ class Replica:
         if record != self._persisted:
             self.effects.append(Persist(safety=record, lazy=lazy))
             self._persisted = record
+            if not lazy:
+                self._payload.synced()
 
     # ---- joining, leaving and helping
 

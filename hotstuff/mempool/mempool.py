@@ -24,6 +24,7 @@ from hotstuff.consensus.effects import (
     Connected,
     Effect,
     Event,
+    Persist,
     Received,
     Send,
     SpreadBatch,
@@ -56,10 +57,13 @@ class MempoolConfig:
     """Local tuning; may differ between replicas without harm to safety.
 
     `author_quota_bytes` bounds what each author may have stored here and not executed. An author stays below half of
-    it by itself, so an honest one never hits it.
+    it by itself, so an honest one never hits it. Bodies up to `small_body_bytes` are written with the next durable
+    record of consensus: at low load that is a sync less for each batch. Larger ones are written by a thread, and no
+    vote waits for them.
     """
 
     batch_bytes: int = 256 * 1024
+    small_body_bytes: int = 16 * 1024
     max_age_ms: int = 20
     ack_ms: int = 10
     resend_ms: int = 1000
@@ -104,6 +108,7 @@ class Mempool:
         self._sealed_seq = 0
         self._placed_seq = 0
         self._unacknowledged: list[BatchRef] = []
+        self._unsynced = False
         self._ack_us: int | None = None
         self._resend_us: int | None = None
         self._wanted: dict[BatchRef, _Wanted] = {}
@@ -179,9 +184,25 @@ class Mempool:
         unsigned = Batch(self._validators.epoch, self._index, seq, bytes(NODE_SIGNATURE_BYTES), body, frames)
         signature = self._safety.sign_batch(seq, unsigned.ref.digest)
         batch = Batch(unsigned.epoch, self._index, seq, signature, body, frames)
-        self._own.store(batch.ref)
         self._next_seq, self._sealed_seq = seq + 1, max(seq, self._sealed_seq)
-        self._effects.append(StoreBatch(batch))
+        self._store(batch, now_us)
+
+    def _store(self, batch: Batch, now_us: int) -> None:
+        """Make it durable. A small one counts as held at once: nothing leaves that relies on it before it is on disk.
+
+        A vote's own record takes it along, acknowledgements wait for such a record or make one, and our own batch is
+        spread right away, so it makes one, too.
+        """
+        self._lanes[batch.author].store(batch.ref)
+        if batch.ref.size_bytes > self._config.small_body_bytes:
+            self._effects.append(StoreBatch(batch))
+            return
+        own = batch.author == self._index
+        self._effects.append(Persist(batches=(batch,), lazy=not own))
+        self._unsynced = True
+        if own:
+            self.synced()
+        self._on_stored(batch.ref, now_us)
 
     def _free_seq(self) -> int:
         """Our next number. After a lost data directory, the numbers that f+1 others hold a batch for are taken."""
@@ -254,8 +275,7 @@ class Mempool:
             lane.ack(author, batch.ref)
         else:
             self._slow_until[author] = self._missing_in_view[0] + SLOW_VIEWS  # others had it and we had to ask
-        lane.store(batch.ref)
-        self._effects.append(StoreBatch(batch))
+        self._store(batch, now_us)
 
     def _on_ack(self, peer: int, message: Ack) -> None:
         for ref in message.refs:
@@ -265,15 +285,32 @@ class Mempool:
     def _send_acks(self, now_us: int) -> None:
         if self._ack_us is None or self._ack_us > now_us:
             return
+        self._sync()
+        self._say_held()
+
+    def _say_held(self) -> None:
         if self._may_ack:
             for start in range(0, len(self._unacknowledged), MAX_ACKS):
                 self._effects.append(Broadcast(Ack(tuple(self._unacknowledged[start : start + MAX_ACKS]))))
         self._unacknowledged, self._ack_us = [], None
 
+    def _sync(self) -> None:
+        """What follows says that we hold batches: those that wait for a sync get one."""
+        if self._unsynced:
+            self._unsynced = False
+            self._effects.append(Persist())
+
+    def synced(self) -> None:
+        """A vote or the like has made everything durable: acknowledgements can leave with it."""
+        self._unsynced = False
+        if self._unacknowledged:
+            self._say_held()
+
     def _greet(self, peer: int) -> None:
         """A link came up: say again what we hold, and send what the peer has not acknowledged of ours."""
         held = [ref for lane in self._lanes for slot in lane.slots.values() for ref in slot.held.values()]
         if held and self._may_ack:
+            self._sync()
             for start in range(0, len(held), MAX_ACKS):
                 self._effects.append(Send(peer, Ack(tuple(held[start : start + MAX_ACKS]))))
         unknown = [ref for ref in self._own_refs() if peer not in self._own.slots[ref.seq].acks]

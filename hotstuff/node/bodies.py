@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from hotstuff.errors import DiskFull, InvariantViolation
@@ -39,6 +39,7 @@ class Bodies:
         self._cache: OrderedDict[BatchRef, Batch] = OrderedDict()
         self._cache_bytes = 0
         self._waiting: list[Batch] = []
+        self._small: dict[BatchRef, Batch] = {}
         self._writing = False
         self._closed = False
 
@@ -49,16 +50,26 @@ class Bodies:
         if not self._writing:
             self._write_group()
 
+    def keep(self, batches: Sequence[Batch]) -> None:
+        """Small ones that the driver writes with the next record of consensus; `written` says when it has."""
+        for batch in batches:
+            self._remember(batch)
+            self._small[batch.ref] = batch
+
+    def written(self) -> None:
+        """Those are on disk."""
+        self._small.clear()
+
     def get(self, ref: BatchRef) -> Batch:
-        """A batch that is durable here."""
-        batch = self._cache.get(ref) or self._store.load_batch(ref)
+        """A batch that is here, durable or kept."""
+        batch = self.find(ref)
         if batch is None:
             raise InvariantViolation(f"batch {ref.author}/{ref.seq} was stored and is gone")
         return batch
 
     def find(self, ref: BatchRef) -> Batch | None:
         """A batch, if it is here."""
-        return self._cache.get(ref) or self._store.load_batch(ref)
+        return self._cache.get(ref) or self._small.get(ref) or self._store.load_batch(ref)
 
     def close(self) -> None:
         """Waits for the group that is being written; what is waiting behind it is dropped, unacknowledged."""

@@ -224,6 +224,8 @@ class Driver:
         """Durable before visible: nothing is performed unless everything that it depends on is on disk."""
         writes = [effect for effect in effects if isinstance(effect, fx.Persist)]
         self._lazy_writes += writes
+        for write in writes:
+            self._bodies.keep(write.batches)
         if writes:
             self._write_later()
         if not all(write.lazy for write in writes):
@@ -246,6 +248,7 @@ class Driver:
         for write in self._lazy_writes:
             self._durable = write.safety or self._durable
         self._lazy_writes, self._lazy_records = [], []
+        self._bodies.written()
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
             self._lazy_timer = None

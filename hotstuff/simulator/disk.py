@@ -21,7 +21,8 @@ PAGE_BLOCKS = 16
 
 @dataclass
 class Disk:
-    """`waiting` and `executed[written:]` are still in memory: a crash may lose them, the rest survives."""
+    """`waiting`, `executed[written:]` and the `unsynced` batches are still in memory: a crash may lose them, the rest
+    survives."""
 
     safety: SafetyRecord
     blocks: dict[bytes, Block] = field(default_factory=dict)
@@ -33,6 +34,18 @@ class Disk:
 
     waiting: list[fx.Persist] = field(default_factory=list)
     written: int = 0
+    unsynced: set[BatchRef] = field(default_factory=set)
+
+    def put(self, write: fx.Persist) -> None:
+        """Goes to disk with the next transaction; small batches are at hand meanwhile, like everything that waits."""
+        self.waiting.append(write)
+        for batch in write.batches:
+            self.batches[batch.ref] = batch
+            self.unsynced.add(batch.ref)
+
+    def durable(self, ref: BatchRef) -> bool:
+        """Would a crash leave this batch here?"""
+        return ref in self.batches and ref not in self.unsynced
 
     def write(self) -> Sequence[fx.Persist]:
         """One durable transaction of everything that waits; returns what it held."""
@@ -46,12 +59,16 @@ class Disk:
                 self.commit_qcs[write.commit_qc.commit_id] = write.commit_qc
             self.evidence += write.evidence
         self.written = len(self.executed)
+        self.unsynced.clear()
         return writes
 
     def lose_waiting(self) -> None:
         """The process died before it was written."""
         self.waiting = []
         del self.executed[self.written :]
+        for ref in self.unsynced:
+            del self.batches[ref]
+        self.unsynced.clear()
 
     def root(self, context: Context, validators: int) -> Node:
         """The last executed block, where a life begins."""

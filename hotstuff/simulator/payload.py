@@ -54,5 +54,8 @@ class ModelPayload(Payload):
     def step(self, event: Event, now_us: int, *, may_ack: bool, may_author: bool) -> None:
         pass
 
+    def synced(self) -> None:
+        """Nothing waits for a disk here."""
+
     def deadline_us(self) -> int | None:
         return None

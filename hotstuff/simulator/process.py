@@ -234,7 +234,8 @@ class Process:
     def _finish(self, effects: list[fx.Effect]) -> bool:
         """Durable before visible: False if all this has to wait for a write."""
         writes = [effect for effect in effects if type(effect) is fx.Persist]
-        self.node.disk.waiting += writes
+        for write in writes:
+            self.node.disk.put(write)
         if all(write.lazy for write in writes):
             if writes:
                 self._flush_later()

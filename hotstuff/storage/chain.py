@@ -3,7 +3,8 @@
 `consensus` environment: the safety record (twice, so that a damaged page cannot make it look absent), blocks by
 (height, id), the id and commit certificate of each committed height, the application's state and the sessions; evidence
 of misbehaviour, and the testimony by which it can be found later: certificates that are in no block.
-`batches` environment: bodies and an index of them by lane, apart, so that a vote never waits behind bulk writes.
+`batches` environment: bodies and an index of them by lane, apart, so that a vote never waits behind bulk writes. Small
+bodies are in `consensus`, written with the record of the vote that relies on them.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class ChainStore:
         testimony = self._testimony([write.safety for write in writes if write.safety is not None])
         records += (Record(datadir.TESTIMONY, key, encoded) for key, encoded in testimony.items())
         records += self._evidence_records([e for write in writes for e in write.evidence])
+        records += _batch_records([batch for write in writes for batch in write.batches])
         self._consensus.write(records)
         for key in testimony:
             self._testified[key[:2]] = max(self._testified[key[:2]], key)
@@ -230,18 +232,13 @@ class ChainStore:
 
     def store_batches(self, batches: Sequence[Batch]) -> None:
         """Bodies and their places in the lanes, durably, in one transaction."""
-        records: list[Record] = []
-        for batch in batches:
-            key, ref = _batch_key(batch.ref), batch.ref
-            records.append(Record(datadir.BODIES, key, batch.encoding))
-            # The digest in the key pins the body but not the signature, so the head is here once more, with a checksum.
-            records.append(Record(datadir.LANES, key, U32.pack(ref.size_bytes) + U32.pack(ref.tx_count) + batch.head()))
-        self._batches.write(records)
+        self._batches.write(_batch_records(batches))
 
     def load_batch(self, ref: BatchRef) -> Batch | None:
         """A stored batch; raises `CorruptRecord` if it is damaged."""
-        encoded = self._batches.get(datadir.BODIES, _batch_key(ref))
-        place = self._batches.get(datadir.LANES, _batch_key(ref))
+        key = _batch_key(ref)
+        home = self._consensus if self._consensus.has(datadir.LANES, key) else self._batches
+        encoded, place = home.get(datadir.BODIES, key), home.get(datadir.LANES, key)
         if encoded is None or place is None:
             return None
         if not encoded.startswith(place[_SIZES_BYTES:]):
@@ -253,12 +250,15 @@ class ChainStore:
 
     def held_refs(self, executed: tuple[int, ...]) -> list[BatchRef]:
         """References of stored batches above the executed ones, lane by lane."""
-        refs = []
+        refs: list[BatchRef] = []
         for author, seq in enumerate(executed):
-            start, stop = U16.pack(author) + U64.pack(seq + 1), U16.pack(author + 1)
-            while rows := self._batches.scan(datadir.LANES, start, stop, limit=_SCAN_ROWS):
-                refs += [_batch_ref(key, value) for key, value in rows]
-                start = rows[-1][0] + b"\0"
+            found: dict[bytes, BatchRef] = {}
+            for home in (self._batches, self._consensus):
+                start, stop = U16.pack(author) + U64.pack(seq + 1), U16.pack(author + 1)
+                while rows := home.scan(datadir.LANES, start, stop, limit=_SCAN_ROWS):
+                    found |= {key: _batch_ref(key, value) for key, value in rows}
+                    start = rows[-1][0] + b"\0"
+            refs += [ref for _, ref in sorted(found.items())]
         return refs
 
     # ---- health
@@ -291,6 +291,16 @@ def _decoded(what: str, decode: Callable[[bytes], T], data: bytes) -> T:
 def _safety_records(record: SafetyRecord) -> list[Record]:
     encoded = record.encode()
     return [Record(datadir.SAFETY, key, encoded) for key in _RECORD_KEYS]
+
+
+def _batch_records(batches: Iterable[Batch]) -> list[Record]:
+    records: list[Record] = []
+    for batch in batches:
+        key, ref = _batch_key(batch.ref), batch.ref
+        records.append(Record(datadir.BODIES, key, batch.encoding))
+        # The digest in the key pins the body but not the signature, so the head is here once more, with a checksum.
+        records.append(Record(datadir.LANES, key, U32.pack(ref.size_bytes) + U32.pack(ref.tx_count) + batch.head()))
+    return records
 
 
 def _block_key(height: int, block_id: bytes) -> bytes:

@@ -2,8 +2,8 @@
 
     LOCK         held with flock while a process uses the directory; contains its process id
     META         whose directory this is: JSON, written last, so a directory without it is incomplete
-    consensus/   small: safety record, blocks, certificates, commit index
-    batches/     bulk: bodies of batches
+    consensus/   small: safety record, blocks, certificates, commit index, small bodies
+    batches/     bulk: large bodies of batches
 
 Both environments carry a copy of META, so a part that was copied in from another directory is noticed.
 Two processes with one key would equivocate, hence the lock; the operating system frees it whatever way
@@ -36,11 +36,11 @@ STATE = "state"
 SESSIONS = "sessions"
 TESTIMONY = "testimony"
 EVIDENCE = "evidence"
-CONSENSUS_TABLES = (SAFETY, BLOCKS, HEIGHTS, CERTIFICATES, STATE, SESSIONS, TESTIMONY, EVIDENCE)
-
 BODIES = "bodies"
 LANES = "lanes"
 BATCHES_TABLES = (BODIES, LANES)
+# Small bodies are written with the record of a vote, so they are here, too.
+CONSENSUS_TABLES = (SAFETY, BLOCKS, HEIGHTS, CERTIFICATES, STATE, SESSIONS, TESTIMONY, EVIDENCE, *BATCHES_TABLES)
 # A body's key holds the digest of all its bytes.
 PINNED_TABLES = (BODIES,)
 

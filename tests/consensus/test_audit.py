@@ -355,7 +355,7 @@ def test_real_replicas_that_crash_and_lose_messages_never_contradict_themselves(
         assert audit(mode, heard.headers, heard.qcs, heard.tcs, votes=heard.votes, timeouts=heard.timeouts) == []
         assert [report for _, report in cluster.reports if report.name == "evidence"] == []
         votes, timeouts = votes + len(heard.votes), timeouts + len(heard.timeouts)
-    assert votes > 300 and timeouts > 100, "nothing happened"
+    assert votes > 200 and timeouts > 100, "nothing happened"
 
 
 def test_nothing_is_said_twice() -> None:

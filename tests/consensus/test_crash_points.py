@@ -12,9 +12,12 @@ from functools import cache
 import pytest
 from cluster import Cluster, Killed
 
+from hotstuff.mempool.mempool import MempoolConfig
 from hotstuff.types.hashing import Mode
 
 PARTS = 6
+# With a failed view every body is written by itself, without one all are small and go with the record of a vote.
+CONFIGS = {True: MempoolConfig(small_body_bytes=0), False: MempoolConfig()}
 
 
 def run(cluster: Cluster, *, failed_view: bool) -> None:
@@ -34,7 +37,7 @@ def run(cluster: Cluster, *, failed_view: bool) -> None:
 @cache
 def points(mode: Mode, failed_view: bool, victim: int | None) -> tuple[str, ...]:
     """The names of all points that a run without a crash passes."""
-    cluster = Cluster(4, fast=True, seed=None, mode=mode)
+    cluster = Cluster(4, fast=True, seed=None, mode=mode, mempool=CONFIGS[failed_view])
     names: list[str] = []
     cluster.point = lambda i, name: names.append(name) if victim in (None, i) else None
     run(cluster, failed_view=failed_view)
@@ -44,7 +47,7 @@ def points(mode: Mode, failed_view: bool, victim: int | None) -> tuple[str, ...]
 
 def crash(number: int, *, mode: Mode, failed_view: bool, victim: int | None) -> Cluster:
     """Runs until the point with this number: there the victim dies, or, without one, everybody at once."""
-    cluster = Cluster(4, fast=True, seed=None, mode=mode)
+    cluster = Cluster(4, fast=True, seed=None, mode=mode, mempool=CONFIGS[failed_view])
     cluster.keep_lazy = number % 2 == 0  # both ways over all points: what is lazy is on the disk, or lost
     passed = 0
 
@@ -94,10 +97,9 @@ def test_every_kind_of_point_is_passed(mode: Mode) -> None:
             "before Send",
             "before Broadcast",
             "before SpreadBatch",
-            "before StoreBatch",
-            "after StoreBatch",
             "before Commit",
         }
+        assert {"before StoreBatch", "after StoreBatch"}.isdisjoint(names) != failed_view
 
 
 @pytest.mark.parametrize("part", range(PARTS))

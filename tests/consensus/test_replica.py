@@ -688,9 +688,10 @@ def test_a_replica_that_missed_many_views_is_brought_up_by_one_certificate_and_v
     cluster.advance(5000)
     assert len(set(cluster.views())) == 1
     assert cluster.ordered(3) == cluster.ordered(0) == 31
+    before = cluster.views()[3]
     cluster.submit(3)
     cluster.advance(5000)
-    assert ("vote", 3, cluster.views()[3] - 1) in cluster.signed
+    assert any(what == "vote" and signer == 3 and view >= before for what, signer, view in cluster.signed)
 
 
 def test_help_that_was_lost_is_given_again_even_if_nothing_else_happens() -> None:

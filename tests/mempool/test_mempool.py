@@ -16,6 +16,7 @@ from hotstuff.consensus.effects import (
     Commit,
     Connected,
     Effect,
+    Persist,
     Received,
     Send,
     SpreadBatch,
@@ -44,6 +45,11 @@ def made_up(author: int = 1, seq: int = 1, digest: bytes = b"?", size: int = 10)
     return BatchRef(author, seq, digest * 32, size, 1)
 
 
+# Every body is large: stored by itself, which a test can delay.
+LARGE = MempoolConfig(small_body_bytes=0)
+SMALL = MempoolConfig()
+
+
 class World:
     """The mempool of replica 0 of four; every check succeeds and every batch is stored unless a test says so."""
 
@@ -62,7 +68,7 @@ class World:
         safety = Safety(0, self.cluster.context, Chained(), member.bls, member.node, record)
         self.effects: list[Effect] = []
         self.desk = Desk(self.effects)
-        self.config = config or MempoolConfig()
+        self.config = config or LARGE
         self.mempool = Mempool(
             validators=self.cluster.validators,
             safety=safety,
@@ -191,7 +197,7 @@ def test_the_second_batch_for_a_number_is_not_taken_unless_it_is_asked_for() -> 
 
 def test_the_quota_of_an_author_counts_what_is_still_being_stored() -> None:
     one = len(World().batch(1, 1, 1000).body)
-    world = World(config=MempoolConfig(author_quota_bytes=2 * one))
+    world = World(config=MempoolConfig(small_body_bytes=0, author_quota_bytes=2 * one))
     assert world.offer(1, world.batch(1, 1, 1000))
     assert world.offer(1, world.batch(1, 2, 1000))
     assert not world.offer(1, world.batch(1, 3, 1000))
@@ -204,7 +210,7 @@ def test_the_quota_of_an_author_counts_what_is_still_being_stored() -> None:
 
 
 def test_what_is_asked_for_comes_in_over_the_quota() -> None:
-    world = World(config=MempoolConfig(author_quota_bytes=1))
+    world = World(config=MempoolConfig(small_body_bytes=0, author_quota_bytes=1))
     batch = world.batch(1, 1)
     assert not world.offer(1, batch)
     assert world.available(batch.ref) is MISSING
@@ -459,7 +465,7 @@ def test_one_that_may_not_author_seals_nothing_and_takes_nothing() -> None:
 
 
 def test_our_own_unexecuted_bytes_use_up_the_room() -> None:
-    world = World(config=MempoolConfig(author_quota_bytes=4096))
+    world = World(config=MempoolConfig(small_body_bytes=0, author_quota_bytes=4096))
     assert world.mempool.room_bytes() == 2048
     batch = world.seal(1000)
     assert batch is not None
@@ -683,3 +689,90 @@ def test_acknowledgements_are_not_put_off_by_further_batches() -> None:
     refs.append(world.hold(2, 1))
     assert world.mempool.deadline_us() == world.config.ack_ms * 1000
     assert acks(world.later(1)) == refs
+
+
+# ---- small bodies
+
+
+def told(effects: list[Effect]) -> list[str]:
+    """What matters of the order: writes (lazy or not) and what leaves."""
+    names = {Persist: "lazy", SpreadBatch: "spread", StoreBatch: "store"}
+    found = []
+    for effect in effects:
+        if isinstance(effect, Persist) and not effect.lazy:
+            found.append("sync")
+        elif isinstance(effect, Broadcast) and isinstance(effect.message, Ack):
+            found.append("ack")
+        elif type(effect) in names:
+            found.append(names[type(effect)])
+    return found
+
+
+def receive(world: World, batch: Batch) -> list[Effect]:
+    world.desk.trust(batch)
+    return world.step(Received(batch.author, BatchMessage(batch)))
+
+
+def test_a_small_batch_is_held_at_once_and_written_with_what_comes_next() -> None:
+    world = World(config=SMALL)
+    batch = world.batch(1, 1)
+    effects = receive(world, batch)
+    assert [(e.batches, e.lazy) for e in effects if isinstance(e, Persist)] == [((batch,), True)]
+    assert told(effects) == ["lazy"]
+    assert world.available(batch.ref) is Availability.AVAILABLE
+
+
+def test_the_acknowledgement_of_a_small_batch_makes_it_durable_first() -> None:
+    world = World(config=SMALL)
+    batch = world.batch(1, 1)
+    receive(world, batch)
+    effects = world.later(world.config.ack_ms)
+    assert told(effects) == ["sync", "ack"]
+    assert acks(effects) == [batch.ref]
+    large = world.batch(2, 1, SMALL.small_body_bytes)
+    assert world.offer(2, large)
+    world.step(BatchStored(large))
+    assert told(world.later(world.config.ack_ms)) == ["ack"], "nothing waits for a sync"
+
+
+def test_acknowledgements_leave_with_a_vote_that_has_made_them_durable() -> None:
+    world = World(config=SMALL)
+    batch = world.batch(1, 1)
+    receive(world, batch)
+    world.mempool.synced()
+    effects = world.step(Tick())
+    assert told(effects) == ["ack"]
+    assert acks(effects) == [batch.ref]
+    assert world.mempool.deadline_us() is None
+    world.mempool.synced()
+    assert told(world.step(Tick())) == []
+
+
+def test_a_new_link_hears_only_of_what_is_durable() -> None:
+    world = World(config=SMALL)
+    receive(world, world.batch(1, 1))
+    effects = world.step(Connected(2))
+    kinds = ["sync" if isinstance(e, Persist) else "ack" for e in effects if isinstance(e, (Persist, Send))]
+    assert kinds == ["sync", "ack"]
+
+
+def test_our_own_small_batch_is_durable_before_it_is_spread() -> None:
+    world = World(config=SMALL)
+    other = world.batch(1, 1)
+    receive(world, other)
+    effects = world.submit()
+    assert told(effects) == ["sync", "ack", "spread"]
+    assert acks(effects) == [other.ref]
+
+
+def test_a_passive_replica_says_nothing_of_small_batches_either() -> None:
+    world = World(config=SMALL, passive=True)
+    receive(world, world.batch(1, 1))
+    world.mempool.synced()
+    assert acks(world.later(1000)) == []
+
+
+@pytest.mark.parametrize(("size", "kind"), [(-40, "lazy"), (1, "store")])
+def test_how_large_is_small(size: int, kind: str) -> None:
+    world = World(config=SMALL)
+    assert kind in told(receive(world, world.batch(1, 1, SMALL.small_body_bytes + size)))

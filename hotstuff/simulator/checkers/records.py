@@ -105,9 +105,9 @@ class DurableFirst(Checker):
             header = message.block.header
             missing = "proposed view" if node.disk.safety.proposed_view < header.view else None
         elif isinstance(message, BatchMessage):
-            missing = None if message.batch.ref in node.disk.batches else "body"
+            missing = None if node.disk.durable(message.batch.ref) else "body"
         elif isinstance(message, Ack):
-            missing = None if all(ref in node.disk.batches for ref in message.refs) else "body"
+            missing = None if all(node.disk.durable(ref) for ref in message.refs) else "body"
         else:
             return
         if missing is not None:
