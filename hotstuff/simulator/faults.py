@@ -98,8 +98,9 @@ def _network(setup: Setup, chance: random.Random) -> Parameters:
         silent_heals=chance.random() < 0.3,
         disk_us=disk_us,
         body_us=disk_us * chance.choice((1, 2, 10)),
+        # From streams of their own: kept seeds were found without them.
+        small_body_bytes=random.Random(f"{setup.seed}/bodies").choice((0, 16 * 1024)),
         check_us=chance.choice((20, 300, 1500)),
-        # From a stream of its own: kept seeds were found without it.
         wake_us=random.Random(f"{setup.seed}/wake").choice((0, 20, 200, delay_us // 2)),
         client_us=chance.choice((1, 3, 10)) * max(hop_us, 4_000),
         view_timeout_ms=view_timeout_ms,

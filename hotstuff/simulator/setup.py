@@ -45,6 +45,7 @@ class Parameters:
     `jitter_us`: mean of what comes on top for each message, exponentially distributed, or with `tail` as a power law
     (sometimes a hundred times the mean). `ordered`: a link delivers in order, as TCP does.
     `silent_heals`: links that come back lose messages without telling either end.
+    `body_us`: writing a large body apart; up to `small_body_bytes` they go with the record of a vote.
     `wake_us`: from an event to the turn that handles it, so that some events share a turn.
     `ppm`: how much faster than true each node's clock runs; empty for exact clocks.
     `gst_us`, `core`: liveness runs only; from then on these validators are up and connected.
@@ -58,6 +59,7 @@ class Parameters:
     silent_heals: bool = False
     disk_us: int = 200
     body_us: int = 400
+    small_body_bytes: int = 16 * 1024
     check_us: int = 100
     wake_us: int = 20
     client_us: int = 20_000

@@ -108,6 +108,9 @@ class World:
         self.leaders: Leaders = leaders or Weighted([v.power for v in self.validators.validators], setup.sticky)
         parameters = self.parameters
         self.timing = Timing(parameters.view_timeout_ms, parameters.spread_ms, parameters.fetch_retry_ms)
+        self.mempool_config = MempoolConfig(
+            small_body_bytes=parameters.small_body_bytes, fetch_retry_ms=parameters.fetch_retry_ms
+        )
         self.acting_us = parameters.view_timeout_ms * 100
         self.payload = payload or self._mempool
         self.verifier = OneCheck(self.context, self.validators, setup)
@@ -154,7 +157,7 @@ class World:
         return Mempool(
             validators=self.validators,
             safety=safety,
-            config=MempoolConfig(fetch_retry_ms=self.timing.fetch_retry_ms),
+            config=self.mempool_config,
             executed=root.included,
             held=node.disk.held_above(root.included),
             effects=effects,

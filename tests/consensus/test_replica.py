@@ -1294,6 +1294,45 @@ def test_what_was_only_learned_is_written_lazily() -> None:
     assert all(write.lazy for write in writes)
 
 
+def test_a_small_batch_that_is_held_takes_its_number() -> None:
+    world = Alone()
+    seen: list[Batch] = []
+    world.replica._witness.stored = seen.append  # type: ignore[method-assign]
+    batch = small_batch(world, 2)
+    world.hear(2, BatchMessage(batch))
+    assert seen == [batch]
+
+
+def test_acknowledgements_leave_with_a_vote_and_after_its_record_but_not_with_a_lazy_one() -> None:
+    world = Alone()
+    heard = listen(world)
+    batch = small_batch(world, 2)
+    world.hear(2, BatchMessage(batch))
+    (first, qc), (second, _) = world.forge.chain([1, 2])
+    world.hear(2, NewView(qc, None))
+    assert all(effect.lazy for effect in heard if isinstance(effect, Persist))
+    assert world.sent(Ack) == []
+    heard.clear()
+    world.propose(first)
+    world.propose(second)
+    assert world.votes() == [(2, second.id)]
+    order = [
+        type(effect.message).__name__ if isinstance(effect, (Broadcast, Send)) else "sync"
+        for effect in heard
+        if isinstance(effect, (Broadcast, Send)) or (isinstance(effect, Persist) and not effect.lazy)
+    ]
+    assert order.index("sync") < order.index("Ack") and order.count("sync") == order.count("Ack") == 1
+    assert {envelope.message for envelope in world.sent(Ack)} == {Ack((batch.ref,))}
+
+
+def small_batch(world: Alone, author: int, text: bytes = b"tx") -> Batch:
+    """A signed one."""
+    body = native.build_frame(b"c" * 16, 1, [text])
+    unsigned = Batch(1, author, 1, bytes(NODE_SIGNATURE_BYTES), body, tuple(native.parse_body(body, 1)))
+    signature = world.cluster.members[author].node.sign(unsigned.message(world.cluster.context))
+    return replace(unsigned, signature=signature)
+
+
 def test_a_block_is_written_with_the_vote_for_it() -> None:
     world = Alone()
     block = world.forge.block(1, world.forge.genesis, 1)
@@ -1342,10 +1381,7 @@ def test_a_vote_against_a_qc_of_the_same_signer_is_evidence() -> None:
 def test_two_batches_with_one_number_are_evidence() -> None:
     world = Alone()
     for text in (b"one", b"other"):
-        body = native.build_frame(b"c" * 16, 1, [text])
-        unsigned = Batch(1, 2, 1, bytes(NODE_SIGNATURE_BYTES), body, tuple(native.parse_body(body, 1)))
-        signature = world.cluster.members[2].node.sign(unsigned.message(world.forge.context))
-        world.hear(2, BatchMessage(replace(unsigned, signature=signature)))
+        world.hear(2, BatchMessage(small_batch(world, 2, text)))
     assert evidence(world) == [("double batch", 2, 1)]
 
 

@@ -15,6 +15,7 @@ ENVIRONMENT = "storage/test_environment.py::"
 
 R = "consensus.replica:Replica."
 D = "node.driver:Driver."
+C = "storage.chain:ChainStore."
 DURABLE = "protocol 2.2, 12.4"
 
 EFFECTS = (
@@ -102,6 +103,33 @@ EFFECTS = (
         "if record != self._persisted:",
         "if self._persisted.voted_view == 0 and record != self._persisted:",
         (REPLICA + "test_a_single_transaction_commits_everywhere_without_any_timer",),
+    ),
+    Mutant(
+        "acknowledgements with a lazy record",
+        "safety",
+        "protocol 2.2, 8.2",
+        R + "_persist",
+        "            if not lazy:\n                self._payload.synced()\n",
+        "            self._payload.synced()\n",
+        (REPLICA + "test_acknowledgements_leave_with_a_vote_and_after_its_record_but_not_with_a_lazy_one",),
+    ),
+    Mutant(
+        "acknowledgements wait although a vote has been written",
+        "bounds",
+        "design: latency",
+        R + "_persist",
+        "                self._payload.synced()\n",
+        "                pass\n",
+        (REPLICA + "test_acknowledgements_leave_with_a_vote_and_after_its_record_but_not_with_a_lazy_one",),
+    ),
+    Mutant(
+        "small batches unseen by the witness",
+        "blame",
+        "protocol 10",
+        R + "_step_payload",
+        "self._witness.stored(batch)",
+        "pass",
+        (REPLICA + "test_a_small_batch_that_is_held_takes_its_number",),
     ),
     Mutant(
         "learned certificates not written",
@@ -327,6 +355,42 @@ DRIVING = (
         "self._bodies.store(effect.batch)",
         "self._bodies.store(effect.batch)\n        self._batch_stored(effect.batch)",
         (DRIVER + "test_a_full_disk_for_bodies_stops_us_too_and_ends",),
+    ),
+    Mutant(
+        "small batch nowhere until it is written",
+        "liveness",
+        "design: durability",
+        D + "_finish",
+        "            self._bodies.keep(write.batches)\n",
+        "            pass\n",
+        (DRIVER + "test_a_small_batch_is_at_hand_at_once_and_durable_with_the_next_record",),
+    ),
+    Mutant(
+        "small batches kept for ever",
+        "bounds",
+        "design: limits",
+        D + "_write_all",
+        "self._bodies.written()",
+        "pass",
+        (DRIVER + "test_a_small_batch_is_at_hand_at_once_and_durable_with_the_next_record",),
+    ),
+    Mutant(
+        "small batches not written",
+        "safety",
+        "protocol 2.2, 8.2",
+        C + "persist",
+        "        records += _batch_records([batch for write in writes for batch in write.batches])\n",
+        "",
+        (CHAIN + "test_small_batches_are_in_the_transaction_of_the_record_and_survive",),
+    ),
+    Mutant(
+        "small batches not held after a restart",
+        "liveness",
+        "protocol 8.2",
+        C + "held_refs",
+        "for home in (self._batches, self._consensus):",
+        "for home in (self._batches,):",
+        (CHAIN + "test_held_references_of_small_and_large_batches_are_in_one_order",),
     ),
     Mutant(
         "bodies called stored while they are written",

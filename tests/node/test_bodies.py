@@ -107,6 +107,22 @@ def test_a_group_has_a_limit_of_bytes(store: ChainStore, monkeypatch: pytest.Mon
     go(main, store)
 
 
+def test_a_kept_batch_needs_no_disk_until_it_is_written(store: ChainStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHE_BYTES", 0)
+
+    async def main(bench: Bench) -> None:
+        first, second = batches(2)
+        bench.bodies.keep([first])
+        bench.bodies.keep([second])
+        assert bench.bodies.get(first.ref) is first and bench.bodies.find(second.ref) is second
+        assert bench.store.reads == [] and bench.store.groups == []
+        bench.bodies.written()
+        with pytest.raises(InvariantViolation):  # from now on the disk is asked
+            bench.bodies.get(first.ref)
+
+    go(main, store)
+
+
 def test_a_batch_above_the_limit_is_a_group_of_its_own(store: ChainStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GROUP_BYTES", 1)
 

@@ -450,6 +450,40 @@ def test_a_batch_is_spread_from_disk(store: ChainStore) -> None:
     go(main, store)
 
 
+def test_a_small_batch_is_at_hand_at_once_and_durable_with_the_next_record(store: ChainStore) -> None:
+    batch = make_batch(1, 1, [(CLIENT, 1, 3)])
+
+    async def main(bench: Bench) -> None:
+        bench.script([fx.Persist(batches=(batch,), lazy=True)], [voted(1), fx.Send(1, vote(1))])
+        bench.post(HELLO)
+        await until(lambda: len(bench.core.steps) == 1)
+        await turns()
+        assert store.load_batch(batch.ref) is None
+        assert bench.driver._bodies.get(batch.ref) is batch
+        bench.post(HELLO)
+        await until(bench.sent)
+        found = store.load_batch(batch.ref)
+        assert found is not None and found.encoding == batch.encoding
+        assert bench.names() == ["persist", "send"]
+        assert bench.driver._bodies._small == {}, "and from now on the cache or the disk has it"
+
+    go(main, store)
+
+
+def test_a_record_of_nothing_makes_what_waits_durable(store: ChainStore) -> None:
+    batch = make_batch(0, 1, [(CLIENT, 1, 3)])
+
+    async def main(bench: Bench) -> None:
+        small = fx.Persist(batches=(batch,), lazy=True)
+        bench.script([small, fx.Persist(), fx.SpreadBatch(batch.ref, (1,))])
+        bench.post(HELLO)
+        await until(bench.sent)
+        assert bench.names() == ["persist", "send"]
+        assert store.load_batch(batch.ref) is not None
+
+    go(main, store)
+
+
 def test_strikes_and_reports(store: ChainStore, caplog: pytest.LogCaptureFixture) -> None:
     async def main(bench: Bench) -> None:
         bench.script(

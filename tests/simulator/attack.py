@@ -12,7 +12,7 @@ from hotstuff.consensus import effects as fx
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.safety import Safety
 from hotstuff.consensus.tree import Node
-from hotstuff.mempool.mempool import Mempool, MempoolConfig
+from hotstuff.mempool.mempool import Mempool
 from hotstuff.simulator.byzantine import Strategy, arm
 from hotstuff.simulator.forger import Forger
 from hotstuff.simulator.node import SimNode
@@ -112,11 +112,10 @@ class Attack:
 
 def mempool(node: SimNode, safety: Safety, root: Node, effects: list[fx.Effect], desk: Desk) -> Mempool:
     """The real one, which asks again for bodies as quickly as these short views need."""
-    parameters = node.world.parameters
     return Mempool(
         validators=node.world.validators,
         safety=safety,
-        config=MempoolConfig(fetch_retry_ms=parameters.fetch_retry_ms),
+        config=node.world.mempool_config,
         executed=root.included,
         held=node.disk.held_above(root.included),
         effects=effects,

@@ -52,6 +52,17 @@ def test_what_waits_can_be_lost(world: World) -> None:
     assert disk.write() == [] and disk.blocks == {} and disk.executed == []
 
 
+def test_small_batches_are_at_hand_at_once_and_durable_with_the_next_write(disk: Disk, world: World) -> None:
+    first, second = list(disk.batches.values())[:2]
+    other = Disk(disk.safety)
+    other.put(fx.Persist(batches=(first,), lazy=True))
+    assert first.ref in other.batches and not other.durable(first.ref)
+    other.write()
+    other.put(fx.Persist(batches=(second,), lazy=True))
+    other.lose_waiting()
+    assert other.durable(first.ref) and second.ref not in other.batches and other.write() == []
+
+
 def test_a_life_begins_where_execution_ended(world: World, disk: Disk) -> None:
     root = disk.root(world.context, 4)
     last = disk.executed[-1]

@@ -188,7 +188,7 @@ def test_what_was_not_durable_is_lost_or_kept_by_chance() -> None:
 def test_bodies_under_way_are_lost_or_kept_by_chance() -> None:
     lost = kept = 0
     for seed in range(40):
-        plan_ = Plan(replace(QUICK, body_us=30_000, client_us=2000))
+        plan_ = Plan(replace(QUICK, body_us=30_000, small_body_bytes=0, client_us=2000))
         world = World(Setup(seed=seed, duration_us=100_000), plan_)
         world.run()
         node = world.nodes[0]

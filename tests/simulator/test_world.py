@@ -141,7 +141,7 @@ def test_events_that_arrive_close_together_share_a_turn() -> None:
     sizes = []
     for wake_us in (0, 1000):
         turns = Turns()
-        World(Setup(duration_us=SECOND // 4), Plan(Parameters(wake_us=wake_us)), [turns]).run()
+        World(Setup(duration_us=SECOND // 4), Plan(Parameters(wake_us=wake_us, small_body_bytes=0)), [turns]).run()
         sizes.append(sum(turns.steps.values()) / len(turns.steps))
     assert sizes[1] > 1.5 * sizes[0]
 

@@ -322,6 +322,31 @@ def test_batches_survive(data: DataDir, store: ChainStore) -> None:
     again.close()
 
 
+def test_small_batches_are_in_the_transaction_of_the_record_and_survive(data: DataDir, store: ChainStore) -> None:
+    store.write_safety(FRESH)
+    voted, batch = replace(FRESH, voted_view=2), make_batch(1, 7, 3)
+    writes = [Persist(batches=(batch,), lazy=True), Persist(safety=voted)]
+    with pytest.raises(Exception, match="no such table"):
+        store.persist(writes, [Record("no such table", b"k", b"v")])
+    assert store.load_batch(batch.ref) is None and store.held_refs((0, 0)) == []
+    store.persist(writes)
+    assert data.batches.scan(datadir.BODIES, limit=1) == [] and len(data.consensus.scan(datadir.BODIES, limit=2)) == 1
+    again = reopened(data)
+    found = again.load_batch(batch.ref)
+    assert found is not None and (found.ref, found.encoding) == (batch.ref, batch.encoding)
+    assert again.load_safety() == voted
+    again.close()
+
+
+def test_a_damaged_small_body_is_corruption(data: DataDir, store: ChainStore) -> None:
+    batch = make_batch()
+    store.persist([Persist(batches=(batch,))])
+    ((key, value),) = data.consensus.scan(datadir.BODIES, limit=1)
+    data.consensus.write([Record(datadir.BODIES, key, value[:-1] + b"?")])
+    with pytest.raises(CorruptRecord, match=f"batch {batch.ref.digest.hex()}: "):
+        store.load_batch(batch.ref)
+
+
 def test_a_batch_is_found_by_all_of_its_reference(store: ChainStore) -> None:
     batch = make_batch(1, 5)
     store.store_batches([batch])
@@ -368,6 +393,16 @@ def test_held_references_are_those_above_the_executed_ones(store: ChainStore, mo
     assert store.held_refs((256, 257, 0)) == expected
     assert store.held_refs((999, 999)) == []
     assert store.held_refs(()) == []
+
+
+def test_held_references_of_small_and_large_batches_are_in_one_order(
+    store: ChainStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "_SCAN_ROWS", 2)
+    batches = [make_batch(author, seq) for author in (0, 1) for seq in range(1, 12)]
+    store.store_batches(batches[::2])
+    store.persist([Persist(batches=tuple(batches[1::2]))])
+    assert store.held_refs((3, 0)) == [batch.ref for batch in batches if batch.author or batch.seq > 3]
 
 
 def test_both_of_two_batches_with_one_number_are_held(store: ChainStore) -> None:

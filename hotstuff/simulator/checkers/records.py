@@ -91,7 +91,8 @@ class DurableFirst(Checker):
                one, the lock that it shows
     timeout    timed-out view, the timeout itself if it is the last, the QC that it reports or a better one
     proposal   proposed view
-    batch, ack each body
+    batch      its own body: a next life must not use the number again (passing on another's promises nothing)
+    ack        each body
     """
 
     invariant = "I8"
@@ -105,7 +106,8 @@ class DurableFirst(Checker):
             header = message.block.header
             missing = "proposed view" if node.disk.safety.proposed_view < header.view else None
         elif isinstance(message, BatchMessage):
-            missing = None if node.disk.durable(message.batch.ref) else "body"
+            own = message.batch.author == node.index
+            missing = "body" if own and not node.disk.durable(message.batch.ref) else None
         elif isinstance(message, Ack):
             missing = None if all(node.disk.durable(ref) for ref in message.refs) else "body"
         else:

@@ -112,10 +112,11 @@ class Amnesia(Strategy):
         self._old: Disk | None = None
 
     def entering(self, view: int) -> Iterable[Outgoing]:
-        """A backup of the disk before anything is signed in this view, now and then."""
+        """A backup of the disk before anything is signed in this view, or promised with a vote, now and then."""
         self._views += 1
         if self._views >= self._life_views and self.leader(view) == self.index:
             self._old = copied(self.node.disk)
+            self._old.safety = replace(self._old.safety, proposed_view=min(self._old.safety.proposed_view, view - 1))
         return ()
 
     def sending(self, to: int, message: Message) -> Iterable[Outgoing]:
@@ -144,7 +145,7 @@ def copied(disk: Disk) -> Disk:
     found = copy.copy(disk)
     for field in dataclasses.fields(Disk):
         value = getattr(disk, field.name)
-        if isinstance(value, (dict, list)):
+        if isinstance(value, (dict, list, set)):
             setattr(found, field.name, value.copy())
     found.write()
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from stage import Stage, violates
 
+from hotstuff.consensus.effects import Persist
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.simulator.checkers.records import DurableFirst, NothingGoesBack
 from hotstuff.simulator.disk import Disk
@@ -209,10 +210,16 @@ def test_a_body_is_stored_before_it_is_promised(stage: Stage) -> None:
     stage.stores(1, batch)
     stage.sends(0, BatchMessage(batch))
     stage.sends(1, Ack((batch.ref,)))
+    stage.sends(2, BatchMessage(batch))  # passing on another's promises nothing
     with violates("I8", "sends BatchMessage, and its disk lacks the body"):
         stage.sends(0, BatchMessage(other))
     with violates("I8", "sends Ack"):
         stage.sends(1, Ack((batch.ref, other.ref)))
+    stage.node(0).disk.put(Persist(batches=(other,), lazy=True))
+    with violates("I8", "sends BatchMessage, and its disk lacks the body"):
+        stage.sends(0, BatchMessage(other))
+    stage.node(0).disk.write()
+    stage.sends(0, BatchMessage(other))
 
 
 def test_byzantine_validators_promise_nothing(stage: Stage) -> None:
