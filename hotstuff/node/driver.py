@@ -28,6 +28,7 @@ from hotstuff.node.inbox import Inbox
 from hotstuff.storage.chain import ChainStore, Executed
 from hotstuff.storage.environment import Record
 from hotstuff.types.batch import Batch
+from hotstuff.types.certificates import QC
 from hotstuff.types.encoding import Buffer
 from hotstuff.types.messages import (
     BatchMessage,
@@ -51,6 +52,9 @@ TURN_EVENTS = 256
 LAZY_WRITE_S = 0.1
 # Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
 SERVING_PER_PEER = 128
+# So many signature shares are added up, and the bad ones among them found, in the event loop: a few pairings of 1 ms.
+# A thread would not make a view shorter, it costs two more turns and the interpreter's lock. Beyond, it keeps us alive.
+SHARES_AT_ONCE = 8
 
 _LOGGED_REPORTS = {
     "timed_out": logging.WARNING,
@@ -182,14 +186,23 @@ class Driver:
         return effects
 
     def _step(self, event: fx.Event, now_us: int) -> list[fx.Effect]:
-        """One event, and the result of each check that it asks for and that takes less time than handing it over."""
+        """One event, and the result of everything that it asks for and that is not worth handing over."""
         effects: list[fx.Effect] = []
         for effect in self.replica.step(event, now_us):
-            if isinstance(effect, fx.Check) and isinstance(effect.item, (Proposal, Batch)):
-                effects += self._step(fx.Checked(effect.job, self._verifier.check(effect.item)), now_us)
-            else:
+            result = self._at_once(effect)
+            if result is None:
                 effects.append(effect)
+            else:
+                effects += self._step(result, now_us)
         return effects
+
+    def _at_once(self, effect: fx.Effect) -> fx.Event | None:
+        """The result of a check that takes a pairing at most, or of few shares: with a thread it takes longer."""
+        if isinstance(effect, fx.Check) and isinstance(effect.item, (Proposal, Batch, QC)):
+            return fx.Checked(effect.job, self._verifier.check(effect.item))
+        if isinstance(effect, fx.Collect) and len(effect.shares) <= SHARES_AT_ONCE:
+            return _collected(effect, self._verifier.collect(effect.shares))
+        return None
 
     def _tick_is_due(self, handled: int, now_us: int) -> bool:
         """Has the deadline passed, and everything been handled that had arrived when we first saw that?"""
@@ -341,15 +354,12 @@ class Driver:
             self.post(fx.Executed(height, state))
 
     def _check(self, effect: fx.Check) -> None:
-        """Pairings take 1 ms: in a thread."""
         check = partial(self._verifier.check, effect.item)
         self._in_thread(self._crypto, check, lambda valid: self.post(fx.Checked(effect.job, valid)))
 
     def _collect(self, effect: fx.Collect) -> None:
-        def done(found: Collected) -> None:
-            self.post(fx.Collected(effect.job, found.signature, found.good, found.bad))
-
-        self._in_thread(self._crypto, partial(self._verifier.collect, effect.shares), done)
+        collect = partial(self._verifier.collect, effect.shares)
+        self._in_thread(self._crypto, collect, lambda found: self.post(_collected(effect, found)))
 
     def _store_batch(self, effect: fx.StoreBatch) -> None:
         self._bodies.store(effect.batch)
@@ -444,6 +454,10 @@ class Driver:
             self._write_all()
         except StorageError as error:
             logger.warning("the last executed blocks will be executed again after the restart: %s", error)
+
+
+def _collected(effect: fx.Collect, found: Collected) -> fx.Collected:
+    return fx.Collected(effect.job, found.signature, found.good, found.bad)
 
 
 _HANDLERS: dict[type, Callable[[Driver, Any], None]] = {

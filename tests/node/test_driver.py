@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,10 @@ from hotstuff.consensus import effects as fx
 from hotstuff.errors import CorruptRecord, DiskFull, InvalidEncoding, InvariantViolation, StorageFailed
 from hotstuff.node import bodies as bodies_module
 from hotstuff.node import driver as module
-from hotstuff.node.driver import SERVING_PER_PEER, TURN_EVENTS
+from hotstuff.node.driver import SERVING_PER_PEER, SHARES_AT_ONCE, TURN_EVENTS
 from hotstuff.storage.chain import ChainStore, execution_records
 from hotstuff.types.block import Block
-from hotstuff.types.certificates import QC
+from hotstuff.types.certificates import QC, TC, TimeoutGroup
 from hotstuff.types.hashing import Phase
 from hotstuff.types.messages import (
     BatchMessage,
@@ -35,6 +36,7 @@ CLIENT = b"c" * 16
 GENESIS_QC = QC.genesis(CONTEXT)
 HELLO = fx.Received(1, RecoveryRequest())
 NEW_VIEW = NewView(GENESIS_QC, None)
+A_TC = TC(1, 5, (TimeoutGroup(0, b"\7"),), b"\5" * 96, GENESIS_QC)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,10 @@ def timeout(view: int) -> Timeout:
 
 def proposal(height: int = 1) -> Proposal:
     return Proposal(make_block(height, CONTEXT.root_id), b"\4" * 64, None)
+
+
+def shares(job: int, count: int) -> fx.Collect:
+    return fx.Collect(job, tuple(fx.Share(i, b"m" * 32, b"s" * 96) for i in range(count)))
 
 
 # ---- durable before visible
@@ -417,22 +423,52 @@ def test_a_body_that_is_gone_is_fatal(store: ChainStore) -> None:
 
 def test_checks_come_back_as_events(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
-        items = (GENESIS_QC, proposal(), make_batch(1, 1, [(CLIENT, 1, 1)]))
+        items = (GENESIS_QC, proposal(), make_batch(1, 1, [(CLIENT, 1, 1)]), A_TC)
         bench.script([fx.Check(i, item) for i, item in enumerate(items)])
         bench.verifier.valid = False
         bench.post(HELLO)
-        await until(lambda: len(bench.core.steps) == 4)
-        assert set(bench.core.steps[1:]) == {fx.Checked(i, False) for i in range(3)}
+        await until(lambda: len(bench.core.steps) == 5)
+        assert set(bench.core.steps[1:]) == {fx.Checked(i, False) for i in range(4)}
 
     go(main, store)
 
 
 def test_collected_shares_come_back_as_an_event(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
-        bench.script([fx.Collect(7, tuple(fx.Share(i, b"m" * 32, b"s" * 96) for i in (0, 2)))])
+        bench.script([shares(7, 2)], [shares(8, SHARES_AT_ONCE + 1)])
+        bench.post(HELLO, HELLO)
+        await until(lambda: len(bench.core.steps) == 4)
+        few, many = fx.Collected(7, b"\7" * 96, (0, 1), ()), fx.Collected(8, b"\7" * 96, tuple(range(9)), ())
+        assert bench.core.steps[1::2] == [few, many]
+
+    go(main, store)
+
+
+@pytest.mark.parametrize(
+    ("ask", "at_once"),
+    [
+        (fx.Check(1, GENESIS_QC), True),
+        (fx.Check(1, proposal()), True),
+        (fx.Check(1, A_TC), False),
+        (shares(1, SHARES_AT_ONCE), True),
+        (shares(1, SHARES_AT_ONCE + 1), False),
+    ],
+    ids=["qc", "proposal", "tc", "few shares", "many shares"],
+)
+def test_what_takes_long_is_done_by_a_thread_and_the_rest_in_the_same_turn(
+    store: ChainStore, ask: fx.Effect, at_once: bool
+) -> None:
+    async def main(bench: Bench) -> None:
+        threads: list[bool] = []
+        check, collect = bench.verifier.check, bench.verifier.collect
+        here = threading.get_ident()
+        bench.verifier.check = lambda item: (threads.append(threading.get_ident() == here), check(item))[1]  # type: ignore[method-assign]
+        bench.verifier.collect = lambda given: (threads.append(threading.get_ident() == here), collect(given))[1]  # type: ignore[method-assign]
+        bench.script([ask], [voted(1), fx.Send(1, vote(1))])
         bench.post(HELLO)
-        await until(lambda: len(bench.core.steps) == 2)
-        assert bench.core.steps[1] == fx.Collected(7, b"\7" * 96, (0, 2), ())
+        await until(bench.sent)
+        assert threads == [at_once]
+        assert bench.names() == ["persist", "send"]
 
     go(main, store)
 
@@ -606,7 +642,7 @@ def break_persist(bench: Bench) -> None:
 
 def break_check(bench: Bench) -> None:
     bench.verifier.error = ZeroDivisionError("verifier")
-    bench.script([fx.Check(1, GENESIS_QC)])
+    bench.script([fx.Check(1, A_TC)])
 
 
 def break_check_at_once(bench: Bench) -> None:
@@ -661,7 +697,7 @@ def test_what_cannot_go_on_is_told_once(store: ChainStore, monkeypatch: pytest.M
 def test_a_second_failure_in_a_thread_is_quiet(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
         bench.verifier.error = ZeroDivisionError("verifier")
-        bench.script([fx.Check(1, GENESIS_QC), fx.Check(2, GENESIS_QC), fx.Collect(3, ())])
+        bench.script([fx.Check(1, A_TC), fx.Check(2, A_TC), shares(3, SHARES_AT_ONCE + 1)])
         bench.post(HELLO)
         await until(lambda: bench.crashes)
         await turns(50)
@@ -673,7 +709,7 @@ def test_a_second_failure_in_a_thread_is_quiet(store: ChainStore) -> None:
 def test_nothing_happens_after_stop(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
         bench.core.deadline = 0
-        bench.script([fx.Check(1, GENESIS_QC), fx.Send(0, NEW_VIEW)])
+        bench.script([fx.Check(1, A_TC), fx.Send(0, NEW_VIEW)])
         bench.post(HELLO)
         await turns(1)
         bench.driver.stop()
