@@ -34,7 +34,8 @@ class Client:
 
     def _submit(self) -> None:
         first, count = self._next, self._chance.randrange(TRANSACTIONS_MAX) + 1
-        data = native.build_frame(CLIENT_ID, first, [b"%d" % (first + i) for i in range(count)])
+        size = self._world.parameters.tx_bytes
+        data = native.build_frame(CLIENT_ID, first, [b"%d" % (first + i) + bytes(size) for i in range(count)])
         (frame,) = native.parse_body(data, 1)
         if self._chance.choice(self._world.honest()).submit(fx.Submitted(data, frame)):
             self._next += count

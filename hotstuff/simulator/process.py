@@ -48,6 +48,7 @@ class Process:
         self.dead = False
         self.paused = False
         self.storing: list[Batch] = []
+        self._disk_free_us = 0
         self.payload: Payload | None = None
         self._inbox = Inbox()
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -316,8 +317,12 @@ class Process:
         self.later(self.world.parameters.check_us, self.post, answer)
 
     def _store(self, effect: fx.StoreBatch) -> None:
+        parameters, now_us = self.world.parameters, self.world.now_us
         self.storing.append(effect.batch)
-        self.later(self.world.parameters.body_us, self._stored, effect.batch)
+        if parameters.bytes_per_ms:
+            write_us = effect.batch.ref.size_bytes * 1000 // parameters.bytes_per_ms
+            self._disk_free_us = max(self._disk_free_us, now_us) + write_us
+        self.later(max(self._disk_free_us - now_us, 0) + parameters.body_us, self._stored, effect.batch)
 
     def _stored(self, batch: Batch) -> None:
         self.storing.remove(batch)

@@ -46,6 +46,8 @@ class Parameters:
     (sometimes a hundred times the mean). `ordered`: a link delivers in order, as TCP does.
     `silent_heals`: links that come back lose messages without telling either end.
     `body_us`: writing a large body apart; up to `small_body_bytes` they go with the record of a vote.
+    `bytes_per_ms`: so much of large bodies a node writes, one after the other; 0: any amount, side by side.
+    `tx_bytes`: size of the client's transactions at least.
     `wake_us`: from an event to the turn that handles it, so that some events share a turn.
     `ppm`: how much faster than true each node's clock runs; empty for exact clocks.
     `gst_us`, `core`: liveness runs only; from then on these validators are up and connected.
@@ -60,6 +62,8 @@ class Parameters:
     disk_us: int = 200
     body_us: int = 400
     small_body_bytes: int = 16 * 1024
+    bytes_per_ms: int = 0
+    tx_bytes: int = 0
     check_us: int = 100
     wake_us: int = 20
     client_us: int = 20_000
