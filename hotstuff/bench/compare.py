@@ -17,6 +17,7 @@ NOISE = 0.05
 MEASURES: tuple[tuple[str, str, bool], ...] = (
     ("tps", "tx/s", True),
     ("latency_ms.p50", "p50 ms", False),
+    ("p50_in_bls_verifications", "p50 in BLS checks", False),
     ("latency_ms.p90", "p90 ms", False),
     ("latency_ms.p99", "p99 ms", False),
     ("latency_ms.p999", "p99.9 ms", False),

@@ -66,18 +66,28 @@ class Cluster:
 
     async def start(self) -> None:
         """Starts all replicas; returns when each is linked to all others."""
-        for index in range(len(self.replicas)):
-            home = self.home(index).resolve()
-            command = [sys.executable, "-m", "hotstuff.cli.main", "node", "--home", str(home)]
-            with self.log(index).open("ab") as log:
-                # In its home, because `-m` looks for the package in the working directory first, and in a checkout
-                # that is the source without its compiled part.
-                process = subprocess.Popen(command, cwd=home, stdin=subprocess.DEVNULL, stderr=log)
-            self.processes.append(process)
+        self.processes = [self._spawn(index) for index in range(len(self.replicas))]
         try:
             await asyncio.wait_for(asyncio.gather(*map(self._until_linked, range(len(self.replicas)))), START_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise ClusterFailed(f"replicas did not find each other within {START_TIMEOUT_S:.0f} s") from None
+
+    def _spawn(self, index: int) -> subprocess.Popen[bytes]:
+        home = self.home(index).resolve()
+        command = [sys.executable, "-m", "hotstuff.cli.main", "node", "--home", str(home)]
+        with self.log(index).open("ab") as log:
+            # In its home, because `-m` looks for the package in the working directory first, and in a checkout that is
+            # the source without its compiled part.
+            return subprocess.Popen(command, cwd=home, stdin=subprocess.DEVNULL, stderr=log)
+
+    def kill(self, index: int) -> None:
+        """As a power cut does; returns when it is gone."""
+        self.processes[index].kill()
+        self.processes[index].wait()
+
+    def restart(self, index: int) -> None:
+        """Starts one that was killed, and does not wait for it."""
+        self.processes[index] = self._spawn(index)
 
     async def _until_linked(self, index: int) -> None:
         while True:

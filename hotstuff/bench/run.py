@@ -6,20 +6,24 @@ import asyncio
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from hotstuff.bench.agreement import compare_chains
 from hotstuff.bench.load import Load, LoadPlan
 from hotstuff.bench.measure import Recorder
 from hotstuff.bench.processes import Cluster, process_cpu_s
+from hotstuff.crypto.bls import SecretKey, verify
 
 PROGRESS_S = 0.25
 # After the load has ended: time for slower replicas to execute what the fastest f+1 have.
 SETTLE_TIMEOUT_S = 20.0
+VERIFICATIONS = 25
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class _Run:
         self._total_s = plan.warmup_s + plan.duration_s
         self._recorder = Recorder()
         self._snapshots: list[_Snapshot] = []
-        self._rss_mib_max = 0.0
+        self._rss_mib: list[tuple[float, float]] = []
         load_plan = LoadPlan(plan.tx_size, plan.rate, self._total_s, plan.in_flight)
         self.load = Load(cluster.replicas, load_plan, self._recorder, tls=plan.tls)
 
@@ -124,7 +128,7 @@ class _Run:
                 marks.pop(0)
                 self._snapshots.append(await self._snapshot())
             self._cluster.check()
-            self._rss_mib_max = max(self._rss_mib_max, self._cluster.rss_mib())
+            self._rss_mib.append((now, self._cluster.rss_mib()))
             recent = self._recorder.window(now - 1.0, now)
             phase = "warming up" if now < self._plan.warmup_s else "measuring"
             counts = (self._recorder.submitted, self._recorder.committed, self._recorder.failed)
@@ -156,6 +160,7 @@ class _Run:
             for before, after in zip(start.statuses, end.statuses, strict=True)
         )
         hundred_k = window.count / 100_000
+        verification_ms = bls_verification_ms()
         return {
             "tps": round(window.tps, 1),
             "latency_ms": window.latency_ms(),
@@ -177,7 +182,10 @@ class _Run:
             "agreement": agreement,
             "cpu_s_per_100k_tx": round((end.cpu_s - start.cpu_s) / hundred_k, 3) if hundred_k else 0.0,
             "client_cpu_share": round((end.client_cpu_s - start.client_cpu_s) / span_s, 3),
-            "rss_mib_max": round(self._rss_mib_max, 1),
+            "rss_mib_max": round(max(mib for _, mib in self._rss_mib), 1),
+            "rss_mib": memory_by_tenths(self._rss_mib, start.at_s, end.at_s),
+            "bls_verification_ms": round(verification_ms, 3),
+            "p50_in_bls_verifications": round(window.latency_ms()["p50"] / verification_ms, 1),
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
         }
 
@@ -185,6 +193,27 @@ class _Run:
 def _grown(start: _Snapshot, end: _Snapshot, name: str) -> int:
     """How far the most advanced replica moved."""
     return int(max(s[name] for s in end.statuses) - max(s[name] for s in start.statuses))
+
+
+def memory_by_tenths(samples: list[tuple[float, float]], start_s: float, end_s: float) -> list[float]:
+    """The most that was seen in each tenth of what was measured; a leak is a slope."""
+    tenths: list[list[float]] = [[] for _ in range(10)]
+    for at_s, mib in samples:
+        if start_s <= at_s < end_s:
+            tenths[int((at_s - start_s) * 10 / (end_s - start_s))].append(mib)
+    return [round(max(tenth), 1) for tenth in tenths if tenth]
+
+
+def bls_verification_ms() -> float:
+    """What one signature costs to verify here and now: the unit in which latencies of different machines compare."""
+    secret, message = SecretKey.generate(bytes(32)), bytes(32)
+    key, signature = secret.public_key(), secret.sign(message)
+    times = []
+    for _ in range(VERIFICATIONS):
+        begun = time.perf_counter()
+        verify(key, message, signature)
+        times.append(time.perf_counter() - begun)
+    return 1000 * median(times)
 
 
 def cpu_name() -> str:

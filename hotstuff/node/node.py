@@ -237,6 +237,7 @@ class Node:
             "network": self._home.genesis.name,
             "validator": self._home.index,
             "view": replica.view,
+            "voted_view": record.voted_view,
             "high_qc_view": record.high_qc.view,
             "committed_height": replica.tree.root.height,
             "executed_height": executed.height,

@@ -1,4 +1,4 @@
-"""Networks that end with the test."""
+"""Networks that end with the test, and the length of an overload as an option."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from pathlib import Path
 
 import pytest
 from harness import MakeTestnet, Testnet
+
+FLOOD_S = 4.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--flood", type=float, default=FLOOD_S, help="seconds of overload")
+
+
+@pytest.fixture
+def flood_s(pytestconfig: pytest.Config) -> float:
+    """How long the cluster is offered far more than it carries."""
+    return float(pytestconfig.getoption("--flood", default=FLOOD_S))
 
 
 @pytest.fixture
