@@ -93,12 +93,12 @@ class Load:
             due = int(now * rate) + 1
             while sent < due:
                 # A late tick sends what each missed one would have sent, with the time it was due.
-                count = min(due - sent, max(1, int(rate * TICK_S)), self._plan.frame)
+                count = min(due - sent, int(rate * TICK_S) + 1, self._plan.frame)
                 task = asyncio.create_task(self._request(turn % len(self._clients), count, sent / rate))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
                 sent, turn = sent + count, turn + 1
-            await asyncio.sleep(max(sent / rate - self._recorder.now_s(), TICK_S / 4))
+            await asyncio.sleep(max(sent / rate, now + TICK_S) - self._recorder.now_s())
         await asyncio.gather(*under_way)
 
     async def _request(self, author: int, count: int, sent_s: float) -> None:
