@@ -1,6 +1,7 @@
 """What goes into the core and what comes out of it.
 
     effects = replica.step(event, now_us)      # one event in, an ordered list of effects out
+    replica.step(event, now_us, more=True)     # the same, and another event follows before anything of it is finished
     replica.deadline_us()                      # when to call step(Tick()) at the latest; None: no timer is running
 
 The driver finishes effects in this order, over everything that one or more steps returned:

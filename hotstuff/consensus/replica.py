@@ -145,8 +145,11 @@ class Replica:
 
     # ---- the way in
 
-    def step(self, event: Event, now_us: int) -> list[Effect]:
-        """Handle one event; returns the effects in order (see `effects`)."""
+    def step(self, event: Event, now_us: int, *, more: bool = False) -> list[Effect]:
+        """Handle one event; returns the effects in order (see `effects`).
+
+        `more`: the next step follows at once, so what we do about this event can wait for it.
+        """
         self._now_us = now_us
         if isinstance(event, Received):
             self._receive(event.peer, event.message)
@@ -168,11 +171,15 @@ class Replica:
             self._divergence.executed(event.height, event.state)
         if not isinstance(event, (Received, Checked, Collected)):
             self._step_payload(event)
+        if not more:
+            self._act()
+        effects, self.effects[:] = self.effects[:], []
+        return effects
+
+    def _act(self) -> None:
         self._advance()
         if self._duties() != (self._may_ack, self._may_author):
             self._step_payload(Tick())  # otherwise it would hear of it with the next client or batch, if ever
-        effects, self.effects[:] = self.effects[:], []
-        return effects
 
     def deadline_us(self) -> int | None:
         """When to step with `Tick` at the latest."""

@@ -66,6 +66,16 @@ class SafetyRecord:
         """The view to act in: one above the highest certificate, QC *or* TC (the QC alone may be below it)."""
         return max(self.high_qc.leads_to, self.high_tc.view + 1 if self.high_tc else 0)
 
+    def follows(self, earlier: SafetyRecord) -> bool:
+        """May this replace `earlier` on disk? Nothing that forbids a signature may go back."""
+        return (
+            (self.voted_view, self.voted_phase) >= (earlier.voted_view, earlier.voted_phase)
+            and self.timed_out_view >= earlier.timed_out_view
+            and self.proposed_view >= earlier.proposed_view
+            and self.locked_qc.rank >= earlier.locked_qc.rank
+            and self.high_qc.rank >= earlier.high_qc.rank
+        )
+
     def encode(self) -> bytes:
         """epoch, voted, timed_out, proposed u64 | voted_phase u8 | high_qc | locked_qc | option TC, vote, timeout |
         passive u8."""

@@ -179,21 +179,27 @@ class Driver:
         now_us = self._now_us()
         effects: list[fx.Effect] = []
         handled = min(len(self._inbox), TURN_EVENTS)
-        for _ in range(handled):
-            effects += self._step(self._inbox.take(), now_us)
+        for left in reversed(range(handled)):
+            effects += self._step(self._inbox.take(), now_us, more=left > 0)
         if self._tick_is_due(handled, now_us):
             effects += self._step(fx.Tick(), now_us)
         return effects
 
-    def _step(self, event: fx.Event, now_us: int) -> list[fx.Effect]:
-        """One event, and the result of everything that it asks for and that is not worth handing over."""
+    def _step(self, event: fx.Event, now_us: int, *, more: bool = False) -> list[fx.Effect]:
+        """One event, then the results of everything that it asks for and that is not worth handing over.
+
+        The effects stay in the order of the steps: among them are safety records, and the last one counts.
+        """
         effects: list[fx.Effect] = []
-        for effect in self.replica.step(event, now_us):
+        results: list[fx.Event] = []
+        for effect in self.replica.step(event, now_us, more=more):
             result = self._at_once(effect)
             if result is None:
                 effects.append(effect)
             else:
-                effects += self._step(result, now_us)
+                results.append(result)
+        for result in results:
+            effects += self._step(result, now_us, more=more)
         return effects
 
     def _at_once(self, effect: fx.Effect) -> fx.Event | None:
@@ -257,9 +263,13 @@ class Driver:
 
     def _write_all(self) -> None:
         """One durable transaction for everything that waits: in the order in which it came."""
+        durable = self._durable
+        for record in (write.safety for write in self._lazy_writes if write.safety is not None):
+            if not record.follows(durable):
+                raise InvariantViolation("a safety record would be replaced by an earlier one")
+            durable = record
         self._store.persist(self._lazy_writes, self._lazy_records)
-        for write in self._lazy_writes:
-            self._durable = write.safety or self._durable
+        self._durable = durable
         self._lazy_writes, self._lazy_records = [], []
         self._bodies.written()
         if self._lazy_timer is not None:
@@ -443,15 +453,16 @@ class Driver:
             self._fatal(error)
 
     def stop(self) -> None:
-        """No more turns; writes what execution changed, waits for threads."""
-        self._stopped = True
+        """No more turns; waits for threads, and unless something has failed writes what execution changed."""
+        orderly, self._stopped = not self._stopped, True
         if self._timer is not None:
             self._timer.cancel()
         for pool in (self._crypto, self._serving):
             pool.shutdown(wait=True, cancel_futures=True)
         self._bodies.close()
         try:
-            self._write_all()
+            if orderly:
+                self._write_all()
         except StorageError as error:
             logger.warning("the last executed blocks will be executed again after the restart: %s", error)
 

@@ -158,8 +158,8 @@ class Process:
         now_us = self.node.clock.local_us(self.world.now_us)
         effects: list[fx.Effect] = []
         handled = min(len(self._inbox), TURN_EVENTS)
-        for _ in range(handled):
-            effects += self._step(self._inbox.take(), now_us)
+        for left in reversed(range(handled)):
+            effects += self._step(self._inbox.take(), now_us, more=left > 0)
         self._deadline_us = self.replica.deadline_us()
         if self._tick_is_due(handled, now_us):
             effects += self._step(fx.Tick(), now_us)
@@ -181,14 +181,14 @@ class Process:
             raise Violation("spin", f"instance {self.node.instance}: its deadline stays in the past", self.world.now_us)
         return True
 
-    def _step(self, event: fx.Event, now_us: int) -> list[fx.Effect]:
+    def _step(self, event: fx.Event, now_us: int, *, more: bool = False) -> list[fx.Effect]:
         world, node = self.world, self.node
         at_us, count = self._steps
         self._steps = (now_us, count + 1 if at_us == now_us else 0)
         if count > STEPS_MAX:
             raise Violation("spin", f"instance {node.instance}: it does not come to rest", world.now_us)
         try:
-            effects = self.replica.step(event, now_us)
+            effects = self.replica.step(event, now_us, more=more)
         except Exception as error:
             if node.honest and world.tolerable:
                 raise Violation("halt", f"instance {node.instance}: {error!r}", world.now_us) from error

@@ -1303,6 +1303,17 @@ def test_a_small_batch_that_is_held_takes_its_number() -> None:
     assert seen == [batch]
 
 
+def test_what_an_event_calls_for_can_wait_for_the_next_step_and_no_longer() -> None:
+    world = Alone()
+    block = world.forge.block(1, world.forge.genesis, 1)
+    proposal = world.forge.proposal(block)
+    world.replica._desk.trust(proposal)
+    effects = world.replica.step(Received(1, proposal), 0, more=True)
+    assert not any(isinstance(effect, (Send, Broadcast)) for effect in effects)
+    effects = world.replica.step(Tick(), 0)
+    assert {effect.message.block_id for effect in effects if isinstance(effect, Send)} == {block.id}
+
+
 def test_acknowledgements_leave_with_a_vote_and_after_its_record_but_not_with_a_lazy_one() -> None:
     world = Alone()
     heard = listen(world)

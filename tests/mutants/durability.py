@@ -196,8 +196,8 @@ DRIVING = (
         "bounds",
         "protocol 2.2",
         D + "_step_events",
-        "            effects += self._step(self._inbox.take(), now_us)\n",
-        "            effects += self._step(self._inbox.take(), now_us)\n"
+        "            effects += self._step(self._inbox.take(), now_us, more=left > 0)\n",
+        "            effects += self._step(self._inbox.take(), now_us, more=left > 0)\n"
         "            self._finish(effects)\n            effects = []\n",
         (DRIVER + "test_everything_of_a_turn_is_durable_before_anything_leaves",),
     ),
@@ -296,8 +296,8 @@ DRIVING = (
         "safety",
         "protocol 2.1, 12.4",
         D + "_step_events",
-        "            effects += self._step(self._inbox.take(), now_us)\n",
-        "            effects += self._step(self._inbox.take(), now_us)\n"
+        "            effects += self._step(self._inbox.take(), now_us, more=left > 0)\n",
+        "            effects += self._step(self._inbox.take(), now_us, more=left > 0)\n"
         "        for sent in [e for e in effects if isinstance(e, fx.Send) and e.to == self.replica.index]:\n"
         "            effects += self._step(fx.Received(sent.to, sent.message), now_us)\n",
         (DRIVER + "test_a_message_to_ourselves_comes_back_after_the_sync",),
@@ -337,6 +337,60 @@ DRIVING = (
         "len(self._inbox) if self._before_tick is None else self._before_tick - handled",
         "len(self._inbox)",
         (DRIVER + "test_an_endless_flood_does_not_hold_up_a_timer",),
+    ),
+    Mutant(
+        "driver mixes the effects of a step with those of its results",
+        "safety",
+        "protocol 2.2, 12.4",
+        D + "_step",
+        "                results.append(result)\n",
+        "                effects += self._step(result, now_us, more=more)\n",
+        (DRIVER + "test_effects_stay_in_the_order_of_the_steps",),
+    ),
+    Mutant(
+        "driver replaces a record by an earlier one",
+        "safety",
+        "protocol 2.2, 12.4",
+        D + "_write_all",
+        "if not record.follows(durable):",
+        "if False:",
+        (DRIVER + "test_a_record_never_replaces_a_later_one",),
+    ),
+    *(
+        Mutant(
+            f"record that may go back: {name}",
+            "safety",
+            "protocol 2.2",
+            "consensus.safety:SafetyRecord.follows",
+            rule,
+            "True",
+            (DRIVER + f"test_a_record_never_replaces_a_later_one[{name}]",),
+        )
+        for name, rule in {
+            "voted_phase": "(self.voted_view, self.voted_phase) >= (earlier.voted_view, earlier.voted_phase)",
+            "timed_out_view": "self.timed_out_view >= earlier.timed_out_view",
+            "proposed_view": "self.proposed_view >= earlier.proposed_view",
+            "locked_qc": "self.locked_qc.rank >= earlier.locked_qc.rank",
+            "high_qc": "self.high_qc.rank >= earlier.high_qc.rank",
+        }.items()
+    ),
+    Mutant(
+        "core acts after every event",
+        "bounds",
+        "design: throughput",
+        D + "_step_events",
+        "more=left > 0",
+        "more=False",
+        (DRIVER + "test_the_core_acts_once_for_all_events_of_a_turn",),
+    ),
+    Mutant(
+        "core does not act on the last event of a turn",
+        "liveness",
+        "design: throughput",
+        D + "_step_events",
+        "more=left > 0",
+        "more=True",
+        (DRIVER + "test_the_core_acts_once_for_all_events_of_a_turn",),
     ),
     Mutant(
         "driver checks a timeout certificate in the event loop",

@@ -44,13 +44,15 @@ class Core:
     def __init__(self, calls: list[Any]) -> None:
         self.safety = SimpleNamespace(record=FRESH)
         self.steps: list[fx.Event] = []
+        self.more: list[bool] = []
         self.reply: Callable[[fx.Event], list[fx.Effect]] = lambda _: []
         self.deadline: int | None = None
         self._calls = calls
 
-    def step(self, event: fx.Event, now_us: int) -> list[fx.Effect]:
+    def step(self, event: fx.Event, now_us: int, *, more: bool = False) -> list[fx.Effect]:
         self._calls.append(("step", event))
         self.steps.append(event)
+        self.more.append(more)
         return self.reply(event)
 
     def deadline_us(self) -> int | None:

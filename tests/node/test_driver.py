@@ -154,6 +154,60 @@ def test_a_turn_takes_a_bounded_number_of_events(store: ChainStore) -> None:
     go(main, store)
 
 
+def test_the_core_acts_once_for_all_events_of_a_turn(store: ChainStore) -> None:
+    async def main(bench: Bench) -> None:
+        bench.post(HELLO, HELLO, HELLO)
+        await until(lambda: len(bench.core.steps) == 3)
+        bench.post(HELLO)
+        await until(lambda: len(bench.core.steps) == 4)
+        assert bench.core.more == [True, True, False, False]
+
+    go(main, store)
+
+
+def test_effects_stay_in_the_order_of_the_steps(store: ChainStore) -> None:
+    """Among them are safety records, and the last one counts."""
+
+    async def main(bench: Bench) -> None:
+        bench.script([fx.Check(1, GENESIS_QC), voted(1)], [voted(2), fx.Send(1, vote(2))])
+        bench.post(HELLO)
+        await until(lambda: bench.sent() or bench.crashes)
+        assert bench.crashes == []
+        record = store.load_safety()
+        assert record is not None and record.voted_view == 2
+
+    go(main, store)
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        {"voted_view": 1},
+        {"voted_phase": Phase.PREPARE},
+        {"timed_out_view": 1},
+        {"proposed_view": 1},
+        {"locked_qc": GENESIS_QC},
+        {"high_qc": GENESIS_QC},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_never_replaces_a_later_one(store: ChainStore, earlier: dict[str, Any]) -> None:
+    qc = replace(GENESIS_QC, view=2)
+    numbers = {"voted_view": 2, "timed_out_view": 2, "proposed_view": 2, "voted_phase": Phase.COMMIT}
+    later = replace(FRESH, **numbers, high_qc=qc, locked_qc=qc)
+
+    async def main(bench: Bench) -> None:
+        bench.script([fx.Persist(safety=later)], [fx.Persist(safety=replace(later, **earlier))])
+        bench.post(HELLO)
+        await until(lambda: "persist" in bench.names())
+        bench.post(HELLO)
+        await until(lambda: bench.crashes)
+        assert "earlier one" in str(bench.crashes[0])
+        assert store.load_safety() == later
+
+    go(main, store)
+
+
 def test_a_timer_is_acted_on_after_what_had_arrived(store: ChainStore) -> None:
     async def main(bench: Bench) -> None:
         bench.core.deadline = 0  # long ago
