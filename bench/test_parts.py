@@ -13,11 +13,14 @@ from hotstuff import native
 from hotstuff.consensus.effects import Persist, Share
 from hotstuff.consensus.safety import SafetyRecord
 from hotstuff.consensus.verifier import Verifier
+from hotstuff.node.executor import Executor
 from hotstuff.simulator.scheme import members, validator_set
-from hotstuff.storage.chain import ChainStore
+from hotstuff.storage.chain import ChainStore, Executed
 from hotstuff.storage.datadir import DataDir
 from hotstuff.types.batch import Batch
 from hotstuff.types.certificates import QC
+from hotstuff.types.client import Answer, encode_answers
+from hotstuff.types.encoding import ZERO_HASH
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import Vote
 
@@ -71,6 +74,29 @@ def test_decode_and_encode_a_batch(benchmark: BenchmarkFixture, body: bytes) -> 
         return len(Batch.decode(wire).encoding)
 
     assert benchmark(there_and_back) == len(wire)
+
+
+def single_transactions() -> Batch:
+    """As many clients send them: 512 frames of 16 clients, one transaction each."""
+    parts = [native.build_frame(bytes([i % 16]) * 16, i // 16 + 1, [b"x" * 512]) for i in range(512)]
+    body = b"".join(parts)
+    return Batch(1, 0, 1, bytes(64), body, tuple(native.parse_body(body, 512)))
+
+
+def test_execute_512_single_transactions(benchmark: BenchmarkFixture) -> None:
+    """Each is looked up in its client's session, appended to the log and answered."""
+    batch = single_transactions()
+
+    def fresh() -> tuple[tuple[Executor], dict[str, object]]:
+        return (Executor(Executed(0, 0, ZERO_HASH, ZERO_HASH, (0,), ZERO_HASH, 0), {}),), {}
+
+    answers = benchmark.pedantic(lambda executor: list(executor._execute_batch(batch, 1)), setup=fresh, rounds=40)
+    assert sum(answer.answer.fresh for answer in answers) == 512
+
+
+def test_encode_512_answers(benchmark: BenchmarkFixture) -> None:
+    answers = [Answer(i + 1, 1, 1, 7, bytes(32)) for i in range(512)]
+    assert len(benchmark(encode_answers, answers)) == 4 + 512 * Answer.ENCODED_BYTES
 
 
 def test_store_eight_batches(benchmark: BenchmarkFixture, store: ChainStore, body: bytes) -> None:

@@ -375,6 +375,24 @@ DRIVING = (
         }.items()
     ),
     Mutant(
+        "core acts although more follows",
+        "bounds",
+        "design: throughput",
+        R + "step",
+        "        if not more:\n",
+        "        if True:\n",
+        (REPLICA + "test_what_an_event_calls_for_can_wait_for_the_next_step_and_no_longer",),
+    ),
+    Mutant(
+        "data plane not told of new duties",
+        "liveness",
+        "protocol 8.2",
+        R + "_act",
+        "if self._duties() != (self._may_ack, self._may_author):",
+        "if False:",
+        ("consensus/test_block_sync.py::test_a_replica_takes_transactions_as_soon_as_it_has_caught_up",),
+    ),
+    Mutant(
         "core acts after every event",
         "bounds",
         "design: throughput",

@@ -27,7 +27,6 @@ EXCEPT = {
     "sync:Sync.wants": "no rule",
     "sync:Sync.catching_up": "no rule",
     "sync:Sync.lowest_missing": "see Replica._abandon",
-    "replica:Replica.step": "hands events on",
     "replica:Replica._learn_commit": "see Replica._commits_more",
     "replica:Replica._tell_leader": "telling ourselves is harmless",
     "replica:Replica._try_commit": "nothing to commit",

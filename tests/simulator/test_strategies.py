@@ -475,7 +475,7 @@ def test_amnesia_contradicts_its_former_life(mode: str) -> None:
 
 
 def test_a_mutator_changes_every_kind_of_message() -> None:
-    run = attack({1: [strategy("mutator"), Recorder(random.Random(1))]}, seconds=2)
+    run = attack({1: [strategy("mutator"), Recorder(random.Random(1))]}, seconds=2, seed=1)
     recorder = run.world.nodes[1].strategies[0].strategies[1]  # type: ignore[attr-defined]
     own = {bytes(word.encoding) for word in recorder.words}
     changed = Counter(type(lie.message).__name__ for lie in run.seen.lies if bytes(lie.message.encoding) not in own)
