@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hotstuff.client import ReplicaAddress, fetch_status
 from hotstuff.errors import HotstuffError, NotConnected
@@ -127,9 +127,10 @@ class Cluster:
         """CPU seconds used by all replicas so far; 0 where there is no /proc."""
         return sum(process_cpu_s(process.pid) for process in self.processes)
 
-    def rss_mib(self) -> float:
-        """Resident memory of the largest replica now; 0 where there is no /proc."""
-        return max((process_rss_mib(process.pid) for process in self.processes), default=0.0)
+    def memory(self) -> Memory:
+        """Of the largest replica now; 0 where there is no /proc."""
+        each = [process_memory(process.pid) for process in self.processes]
+        return Memory(max(m.resident_mib for m in each), max(m.own_mib for m in each))
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -153,9 +154,21 @@ def process_cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def process_rss_mib(pid: int) -> float:
-    """Resident memory of a process."""
+class Memory(NamedTuple):
+    """Resident memory of a process, and what of it is its own.
+
+    The rest are mapped files: pages of its database that it has read. They are the page cache's, which takes them back
+    when it needs them, so they grow with what is read and say nothing about a leak.
+    """
+
+    resident_mib: float
+    own_mib: float
+
+
+def process_memory(pid: int) -> Memory:
+    """What a process holds now."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_MIB
+        _, resident, mapped = map(int, Path(f"/proc/{pid}/statm").read_text().split()[:3])
     except OSError:
-        return 0.0
+        return Memory(0.0, 0.0)
+    return Memory(resident * _PAGE_MIB, (resident - mapped) * _PAGE_MIB)

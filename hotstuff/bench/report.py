@@ -30,7 +30,8 @@ def summary(report: dict[str, Any]) -> str:
         ("blocks", f"{report['blocks']:,}, one every {report['block_interval_ms']:.1f} ms"),
         ("views", f"{report['views']:,}, {report['timeouts']:,} timed out"),
         ("CPU", f"{report['cpu_s_per_100k_tx']:.2f} s for 100,000 tx; clients use {report['client_cpu_share']:.0%}"),
-        ("memory", f"{report['rss_mib_max']:.0f} MiB in the largest replica; by tenths {_series(report['rss_mib'])}"),
+        ("memory", f"{report['rss_mib_max']:.0f} MiB in the largest replica, pages of its database included"),
+        ("", f"without them, by tenths of the time: {_series(report['own_mib'])}"),
         ("agreement", "every block of every replica is the same" if report["agreement"] else "BROKEN: chains differ"),
     ]
     lines = [f"  {name:<14}{value}" if value != "" else f" {name}".rstrip() for name, value in rows]

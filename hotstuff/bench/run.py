@@ -17,7 +17,7 @@ from typing import Any
 from hotstuff.bench.agreement import compare_chains
 from hotstuff.bench.load import Load, LoadPlan
 from hotstuff.bench.measure import Recorder
-from hotstuff.bench.processes import Cluster, process_cpu_s
+from hotstuff.bench.processes import Cluster, Memory, process_cpu_s
 from hotstuff.crypto.bls import SecretKey, verify
 
 PROGRESS_S = 0.25
@@ -104,7 +104,7 @@ class _Run:
         self._total_s = plan.warmup_s + plan.duration_s
         self._recorder = Recorder()
         self._snapshots: list[_Snapshot] = []
-        self._rss_mib: list[tuple[float, float]] = []
+        self._memory: list[tuple[float, Memory]] = []
         load_plan = LoadPlan(plan.tx_size, plan.rate, self._total_s, plan.in_flight)
         self.load = Load(cluster.replicas, load_plan, self._recorder, tls=plan.tls)
 
@@ -128,7 +128,7 @@ class _Run:
                 marks.pop(0)
                 self._snapshots.append(await self._snapshot())
             self._cluster.check()
-            self._rss_mib.append((now, self._cluster.rss_mib()))
+            self._memory.append((now, self._cluster.memory()))
             recent = self._recorder.window(now - 1.0, now)
             phase = "warming up" if now < self._plan.warmup_s else "measuring"
             counts = (self._recorder.submitted, self._recorder.committed, self._recorder.failed)
@@ -182,8 +182,8 @@ class _Run:
             "agreement": agreement,
             "cpu_s_per_100k_tx": round((end.cpu_s - start.cpu_s) / hundred_k, 3) if hundred_k else 0.0,
             "client_cpu_share": round((end.client_cpu_s - start.client_cpu_s) / span_s, 3),
-            "rss_mib_max": round(max(mib for _, mib in self._rss_mib), 1),
-            "rss_mib": memory_by_tenths(self._rss_mib, start.at_s, end.at_s),
+            "rss_mib_max": round(max(memory.resident_mib for _, memory in self._memory), 1),
+            "own_mib": own_by_tenths(self._memory, start.at_s, end.at_s),
             "bls_verification_ms": round(verification_ms, 3),
             "p50_in_bls_verifications": round(window.latency_ms()["p50"] / verification_ms, 1),
             "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -195,12 +195,12 @@ def _grown(start: _Snapshot, end: _Snapshot, name: str) -> int:
     return int(max(s[name] for s in end.statuses) - max(s[name] for s in start.statuses))
 
 
-def memory_by_tenths(samples: list[tuple[float, float]], start_s: float, end_s: float) -> list[float]:
+def own_by_tenths(samples: list[tuple[float, Memory]], start_s: float, end_s: float) -> list[float]:
     """The most that was seen in each tenth of what was measured; a leak is a slope."""
     tenths: list[list[float]] = [[] for _ in range(10)]
-    for at_s, mib in samples:
+    for at_s, memory in samples:
         if start_s <= at_s < end_s:
-            tenths[int((at_s - start_s) * 10 / (end_s - start_s))].append(mib)
+            tenths[int((at_s - start_s) * 10 / (end_s - start_s))].append(memory.own_mib)
     return [round(max(tenth), 1) for tenth in tenths if tenth]
 
 
