@@ -153,7 +153,7 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class Commit:
-    """Execute these blocks, in this order. Every body they refer to is held durably here."""
+    """Execute these blocks, in this order. Every body they refer to is here."""
 
     blocks: tuple[Block, ...]
 

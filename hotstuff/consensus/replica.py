@@ -614,6 +614,7 @@ class Replica:
         for item in (proposal, header.justify, *(() if entry_tc is None else (entry_tc, entry_tc.high_qc))):
             self._desk.trust(item)
         self._persist(lazy=reserved)  # reserved: what forbids another one is on disk already
+        self._unspread = None  # it carries our highest QC
         self.effects.append(Broadcast(proposal))
         self.effects.append(Send(self.index, proposal))
 
@@ -621,7 +622,7 @@ class Replica:
         """We formed a QC and do not carry it in a proposal: tell the others."""
         qc, self._unspread = self._unspread, None
         record = self.safety.record
-        if qc is not None and qc.rank == record.high_qc.rank and not self.safety.may_have_proposed(qc.view + 1):
+        if qc is not None and qc.rank == record.high_qc.rank:
             self.effects.append(Broadcast(NewView(qc, None)))
 
     def _convict(self, evidence: Evidence | None) -> None:

@@ -67,9 +67,11 @@ class SafetyRecord:
         return max(self.high_qc.leads_to, self.high_tc.view + 1 if self.high_tc else 0)
 
     def follows(self, earlier: SafetyRecord) -> bool:
-        """May this replace `earlier` on disk? Nothing that forbids a signature may go back."""
+        """May this replace `earlier` on disk? Nothing that forbids a signature or finds the view goes back."""
         return (
-            (self.voted_view, self.voted_phase) >= (earlier.voted_view, earlier.voted_phase)
+            (earlier.passive or not self.passive)
+            and self.current_view >= earlier.current_view
+            and (self.voted_view, self.voted_phase) >= (earlier.voted_view, earlier.voted_phase)
             and self.timed_out_view >= earlier.timed_out_view
             and self.proposed_view >= earlier.proposed_view
             and self.locked_qc.rank >= earlier.locked_qc.rank

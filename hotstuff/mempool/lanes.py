@@ -56,7 +56,7 @@ class Lane:
             self.held_bytes += ref.size_bytes
 
     def hold(self, ref: BatchRef) -> None:
-        """The batch is durable here."""
+        """The batch is here: durable, or made so before anything leaves that relies on it."""
         self.store(ref)
         slot = self.slot(ref.seq)
         if slot is not None and slot.storing.pop(ref.digest, None) is not None:
@@ -64,7 +64,7 @@ class Lane:
             slot.first = slot.first or ref
 
     def holds(self, ref: BatchRef) -> bool:
-        """Is exactly this batch durable here?"""
+        """Is exactly this batch here?"""
         slot = self.slots.get(ref.seq)
         return slot is not None and slot.held.get(ref.digest) == ref
 

@@ -193,11 +193,12 @@ class Mempool:
         A vote's own record takes it along, acknowledgements wait for such a record or make one, and our own batch is
         spread right away, so it makes one, too.
         """
+        own = batch.author == self._index
+        behind = own and any(slot.storing for slot in self._own.slots.values())  # a gap in our lane would block it
         self._lanes[batch.author].store(batch.ref)
-        if batch.ref.size_bytes > self._config.small_body_bytes:
+        if behind or batch.ref.size_bytes > self._config.small_body_bytes:
             self._effects.append(StoreBatch(batch))
             return
-        own = batch.author == self._index
         self._effects.append(Persist(batches=(batch,), lazy=not own))
         self._unsynced = True
         if own:
@@ -215,7 +216,7 @@ class Mempool:
         return seq
 
     def _on_stored(self, ref: BatchRef, now_us: int) -> None:
-        """Durable now: our own batch may be spread, another's acknowledged."""
+        """Held from now on: our own batch may be spread, another's acknowledged."""
         lane = self._lanes[ref.author]
         lane.hold(ref)
         lane.ack(self._index, ref)

@@ -52,9 +52,13 @@ TURN_EVENTS = 256
 LAZY_WRITE_S = 0.1
 # Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
 SERVING_PER_PEER = 128
+# Our own batches up to this size travel beside votes: one record of TLS.
+CONTROL_BATCH_BYTES = 16 * 1024
 # So many signature shares are added up, and the bad ones among them found, in the event loop: a few pairings of 1 ms.
 # A thread would not make a view shorter, it costs two more turns and the interpreter's lock. Beyond, it keeps us alive.
 SHARES_AT_ONCE = 8
+# A view needs one or two.
+PAIRINGS_PER_TURN = 4
 
 _LOGGED_REPORTS = {
     "timed_out": logging.WARNING,
@@ -107,6 +111,7 @@ class Driver:
         self._bodies = Bodies(store, self._batch_stored, partial(self._set_disk_full, "bodies"), self._fail)
         self._inbox = Inbox()
         self._before_tick: int | None = None
+        self._pairings = 0
         self._turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._durable: SafetyRecord = replica.safety.record
@@ -178,6 +183,7 @@ class Driver:
     def _step_events(self) -> list[fx.Effect]:
         now_us = self._now_us()
         effects: list[fx.Effect] = []
+        self._pairings = 0
         handled = min(len(self._inbox), TURN_EVENTS)
         for left in reversed(range(handled)):
             effects += self._step(self._inbox.take(), now_us, more=left > 0)
@@ -203,10 +209,19 @@ class Driver:
         return effects
 
     def _at_once(self, effect: fx.Effect) -> fx.Event | None:
-        """The result of a check that takes a pairing at most, or of few shares: with a thread it takes longer."""
-        if isinstance(effect, fx.Check) and isinstance(effect.item, (Proposal, Batch, QC)):
+        """The result of a cheap check, or of a pairing or few shares: with a thread these take longer.
+
+        Only a few pairings in a turn: a flood of certificates goes to threads, where the core bounds what waits.
+        """
+        if isinstance(effect, fx.Check) and isinstance(effect.item, (Proposal, Batch)):
+            return fx.Checked(effect.job, self._verifier.check(effect.item))
+        if self._pairings == PAIRINGS_PER_TURN:
+            return None
+        if isinstance(effect, fx.Check) and isinstance(effect.item, QC):
+            self._pairings += 1
             return fx.Checked(effect.job, self._verifier.check(effect.item))
         if isinstance(effect, fx.Collect) and len(effect.shares) <= SHARES_AT_ONCE:
+            self._pairings += 1
             return _collected(effect, self._verifier.collect(effect.shares))
         return None
 
@@ -256,10 +271,15 @@ class Driver:
         self._perform(effects)
 
     def _perform(self, effects: list[fx.Effect]) -> None:
+        commits: list[fx.Commit] = []
         for effect in effects:
-            handler = _HANDLERS.get(type(effect))
-            if handler is not None:
+            if isinstance(effect, fx.Commit):
+                commits.append(effect)
+            elif (handler := _HANDLERS.get(type(effect))) is not None:
                 handler(self, effect)
+        if commits:
+            # Connections write at the end of this turn of the loop: a vote does not wait for the execution.
+            self._loop.call_soon(self._commit, commits)
 
     def _write_all(self) -> None:
         """One durable transaction for everything that waits: in the order in which it came."""
@@ -347,21 +367,29 @@ class Driver:
             raise InvariantViolation(f"{type(message).__name__} would leave before its safety record is durable")
 
     def _spread(self, effect: fx.SpreadBatch) -> None:
-        self._send_batch(BatchMessage(self._bodies.get(effect.ref)), effect.to)
+        # A small one in the same write as the vote that it was written with; a large one must not hold up a vote.
+        bulk = effect.ref.size_bytes > CONTROL_BATCH_BYTES
+        self._send_batch(BatchMessage(self._bodies.get(effect.ref)), effect.to, bulk=bulk)
 
-    def _send_batch(self, message: BatchMessage, to: Sequence[int]) -> None:
+    def _send_batch(self, message: BatchMessage, to: Sequence[int], *, bulk: bool = True) -> None:
         if self.links is not None:
             for peer in to:
-                self.links.send(peer, message.kind, *message.batch.parts(), bulk=True)
+                self.links.send(peer, message.kind, *message.batch.parts(), bulk=bulk)
 
-    def _commit(self, effect: fx.Commit) -> None:
-        answers, records = self._executor.execute(effect.blocks, self._bodies.get)
-        self.counters["blocks"] += len(effect.blocks)
-        self._lazy_records += records
-        self._write_later()
-        self._answer(answers)
-        for height, state in self._executor.take_checkpoints():
-            self.post(fx.Executed(height, state))
+    def _commit(self, commits: Sequence[fx.Commit]) -> None:
+        if self._stopped:
+            return  # it is executed in the next life
+        try:
+            for effect in commits:
+                answers, records = self._executor.execute(effect.blocks, self._bodies.get)
+                self.counters["blocks"] += len(effect.blocks)
+                self._lazy_records += records
+                self._write_later()
+                self._answer(answers)
+            for height, state in self._executor.take_checkpoints():
+                self.post(fx.Executed(height, state))
+        except Exception as error:
+            self._fail(error)
 
     def _check(self, effect: fx.Check) -> None:
         check = partial(self._verifier.check, effect.item)
@@ -453,17 +481,16 @@ class Driver:
             self._fatal(error)
 
     def stop(self) -> None:
-        """No more turns; waits for threads, and unless something has failed writes what execution changed."""
-        orderly, self._stopped = not self._stopped, True
+        """No more turns; waits for threads, writes what waits, such as what execution changed."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
         for pool in (self._crypto, self._serving):
             pool.shutdown(wait=True, cancel_futures=True)
         self._bodies.close()
         try:
-            if orderly:
-                self._write_all()
-        except StorageError as error:
+            self._write_all()
+        except (StorageError, InvariantViolation) as error:
             logger.warning("the last executed blocks will be executed again after the restart: %s", error)
 
 
@@ -475,7 +502,6 @@ _HANDLERS: dict[type, Callable[[Driver, Any], None]] = {
     fx.Send: Driver._send,
     fx.Broadcast: Driver._broadcast,
     fx.SpreadBatch: Driver._spread,
-    fx.Commit: Driver._commit,
     fx.Check: Driver._check,
     fx.Collect: Driver._collect,
     fx.StoreBatch: Driver._store_batch,

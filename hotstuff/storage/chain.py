@@ -235,11 +235,14 @@ class ChainStore:
         self._batches.write(_batch_records(batches))
 
     def load_batch(self, ref: BatchRef) -> Batch | None:
-        """A stored batch; raises `CorruptRecord` if it is damaged."""
+        """A stored batch; raises `CorruptRecord` if it is damaged.
+
+        None also if a batch with this digest is here whose sizes are not those of `ref`: peers name what they like.
+        """
         key = _batch_key(ref)
         home = self._consensus if self._consensus.has(datadir.LANES, key) else self._batches
         encoded, place = home.get(datadir.BODIES, key), home.get(datadir.LANES, key)
-        if encoded is None or place is None:
+        if encoded is None or place is None or _batch_ref(key, place) != ref:
             return None
         if not encoded.startswith(place[_SIZES_BYTES:]):
             raise CorruptRecord(f"stored batch {ref.digest.hex()}: damaged before its body")

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from hotstuff.errors import DataDirLocked, DataDirMismatch, DiskFull, StorageError
 from hotstuff.storage.environment import MAP_BYTES_MAX, Environment, Record, sync_directory
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 SAFETY = "safety"
 BLOCKS = "blocks"

@@ -1303,6 +1303,23 @@ def test_a_small_batch_that_is_held_takes_its_number() -> None:
     assert seen == [batch]
 
 
+def test_a_leader_that_may_have_proposed_before_a_crash_passes_its_qc_on() -> None:
+    world = Alone()
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    last, qc = chain[-1]
+    assert world.replica.safety.record.proposed_view == 4, "reserved with the vote for its last block"
+    world.cluster.kill(0)
+    world.cluster.start(0)
+    world.sent(NewView)
+    for signer in (1, 2, 3):
+        world.hear(signer, world.forge.vote(signer, 3, last.id, qc.commit_id))
+    spread = {envelope.message.high_qc.view for envelope in world.said if isinstance(envelope.message, NewView)}
+    assert spread == {3}
+    assert world.sent(Proposal) == []
+
+
 def test_what_an_event_calls_for_can_wait_for_the_next_step_and_no_longer() -> None:
     world = Alone()
     block = world.forge.block(1, world.forge.genesis, 1)

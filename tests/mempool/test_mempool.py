@@ -765,6 +765,17 @@ def test_our_own_small_batch_is_durable_before_it_is_spread() -> None:
     assert acks(effects) == [other.ref]
 
 
+def test_our_small_batch_does_not_overtake_a_larger_one_that_is_not_durable() -> None:
+    """A crash would leave a gap in our lane, and nobody could order what comes after it."""
+    world = World(config=SMALL)
+    world.slow = True
+    world.submit(SMALL.small_body_bytes)
+    world.submit()
+    effects = world.later(world.config.max_age_ms)
+    assert told(effects) == ["store"]
+    assert [effect.batch.ref.seq for effect in effects if isinstance(effect, StoreBatch)] == [2]
+
+
 def test_a_passive_replica_says_nothing_of_small_batches_either() -> None:
     world = World(config=SMALL, passive=True)
     receive(world, world.batch(1, 1))

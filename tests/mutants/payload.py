@@ -55,6 +55,15 @@ TAKING = (
         (MEMPOOL + "test_our_own_small_batch_is_durable_before_it_is_spread",),
     ),
     Mutant(
+        "own small batch overtakes a larger one that is not durable",
+        "liveness",
+        "protocol 8.2",
+        M + "_store",
+        "if behind or batch.ref",
+        "if batch.ref",
+        (MEMPOOL + "test_our_small_batch_does_not_overtake_a_larger_one_that_is_not_durable",),
+    ),
+    Mutant(
         "every small batch synced by itself",
         "bounds",
         "design: latency",
@@ -68,8 +77,8 @@ TAKING = (
         "bounds",
         "design: durability",
         M + "_store",
-        "if batch.ref.size_bytes > self._config.small_body_bytes:",
-        "if False:",
+        "if behind or batch.ref.size_bytes > self._config.small_body_bytes:",
+        "if behind:",
         (MEMPOOL + "test_how_large_is_small[1-store]",),
     ),
     Mutant(

@@ -14,7 +14,13 @@ from hotstuff.consensus import effects as fx
 from hotstuff.errors import CorruptRecord, DiskFull, InvalidEncoding, InvariantViolation, StorageFailed
 from hotstuff.node import bodies as bodies_module
 from hotstuff.node import driver as module
-from hotstuff.node.driver import SERVING_PER_PEER, SHARES_AT_ONCE, TURN_EVENTS
+from hotstuff.node.driver import (
+    CONTROL_BATCH_BYTES,
+    PAIRINGS_PER_TURN,
+    SERVING_PER_PEER,
+    SHARES_AT_ONCE,
+    TURN_EVENTS,
+)
 from hotstuff.storage.chain import ChainStore, execution_records
 from hotstuff.types.block import Block
 from hotstuff.types.certificates import QC, TC, TimeoutGroup
@@ -188,13 +194,15 @@ def test_effects_stay_in_the_order_of_the_steps(store: ChainStore) -> None:
         {"proposed_view": 1},
         {"locked_qc": GENESIS_QC},
         {"high_qc": GENESIS_QC},
+        {"high_tc": None},
+        {"passive": True},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_record_never_replaces_a_later_one(store: ChainStore, earlier: dict[str, Any]) -> None:
     qc = replace(GENESIS_QC, view=2)
     numbers = {"voted_view": 2, "timed_out_view": 2, "proposed_view": 2, "voted_phase": Phase.COMMIT}
-    later = replace(FRESH, **numbers, high_qc=qc, locked_qc=qc)
+    later = replace(FRESH, **numbers, high_qc=qc, locked_qc=qc, high_tc=A_TC)
 
     async def main(bench: Bench) -> None:
         bench.script([fx.Persist(safety=later)], [fx.Persist(safety=replace(later, **earlier))])
@@ -527,15 +535,53 @@ def test_what_takes_long_is_done_by_a_thread_and_the_rest_in_the_same_turn(
     go(main, store)
 
 
-def test_a_batch_is_spread_from_disk(store: ChainStore) -> None:
-    batch = make_batch(0, 1, [(CLIENT, 1, 3)])
+@pytest.mark.parametrize(("transactions", "bulk"), [(3, False), (3000, True)])
+def test_a_batch_is_spread_from_disk_and_a_large_one_holds_up_no_vote(
+    store: ChainStore, transactions: int, bulk: bool
+) -> None:
+    batch = make_batch(0, 1, [(CLIENT, 1, transactions)])
+    assert (batch.ref.size_bytes > CONTROL_BATCH_BYTES) == bulk
     store.store_batches([batch])
 
     async def main(bench: Bench) -> None:
         bench.script([fx.SpreadBatch(batch.ref, (1, 3))])
         bench.post(HELLO)
         await until(bench.sent)
-        assert bench.sent() == [("send", peer, Kind.BATCH, batch.encoding, True) for peer in (1, 3)]
+        assert bench.sent() == [("send", peer, Kind.BATCH, batch.encoding, bulk) for peer in (1, 3)]
+
+    go(main, store)
+
+
+def test_a_flood_of_certificates_does_not_stop_the_loop(store: ChainStore) -> None:
+    """Beyond a few in a turn they go to threads, where the core bounds how many of a peer wait."""
+
+    async def main(bench: Bench) -> None:
+        here, loop = threading.get_ident(), []
+        check = bench.verifier.check
+        bench.verifier.check = lambda item: (loop.append(threading.get_ident() == here), check(item))[1]  # type: ignore[method-assign]
+        for _ in range(2):
+            bench.core.steps.clear()
+            loop.clear()
+            bench.script(*[[fx.Check(i, GENESIS_QC)] for i in range(10)])
+            bench.post(*[HELLO] * 10)
+            await until(lambda: len(bench.core.steps) == 20)
+            assert loop.count(True) == PAIRINGS_PER_TURN, "in each turn"
+
+    go(main, store)
+
+
+def test_a_vote_leaves_before_what_is_committed_is_executed(store: ChainStore) -> None:
+    async def main(bench: Bench) -> None:
+        flushed: list[int] = []
+
+        def answer(answers: object) -> None:
+            flushed.append(len(bench.sent()))
+
+        bench.driver._answer = answer
+        bench.script([fx.Commit(make_chain([[]])), voted(1), fx.Send(1, vote(1))])
+        bench.post(HELLO)
+        await until(lambda: flushed)
+        assert flushed == [1]
 
     go(main, store)
 

@@ -147,8 +147,8 @@ def test_mismatches_name_both_sides(tmp_path: Path) -> None:
 
 def test_other_format_versions(tmp_path: Path) -> None:
     path = create(tmp_path / "node")
-    edit_meta(path, format_version=4)
-    with pytest.raises(DataDirMismatch, match=r"format version 4 \(newer\), this release reads 3"):
+    edit_meta(path, format_version=5)
+    with pytest.raises(DataDirMismatch, match=r"format version 5 \(newer\), this release reads 4"):
         reopen(path)
     edit_meta(path, format_version=1)
     with pytest.raises(DataDirMismatch, match=r"format version 1 \(older\)"):
@@ -156,18 +156,18 @@ def test_other_format_versions(tmp_path: Path) -> None:
 
 
 def test_golden_meta() -> None:
-    """The bytes of format version 3 never change: directories written today must open for ever."""
+    """The bytes of format version 4 never change: directories written today must open for ever."""
     golden = (
-        b'{\n "format_version": 3,\n "network_id": "' + b"00" * 32 + b'",\n "validator": 7,\n'
+        b'{\n "format_version": 4,\n "network_id": "' + b"00" * 32 + b'",\n "validator": 7,\n'
         b' "instance_id": "' + b"11" * 16 + b'",\n'
-        b' "checksum": "4fafe4e962b59fd3f6264cda6e7dce6da62a0c684741dd6cad7aeddd997e44d5"\n}\n'
+        b' "checksum": "4b20760dab8c116272dabf1fa26e89953349fccc2fba9d4ffcdaa66837a842d2"\n}\n'
     )
     identity = Identity(bytes(32), 7, b"\x11" * 16)
     assert identity.encode() == golden
     assert Identity.decode(golden, Path("META")) == identity
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00", b'{"format_version": 3}', b"x" * 9999])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\x00", b'{"format_version": 4}', b"x" * 9999])
 def test_damaged_meta(tmp_path: Path, content: bytes) -> None:
     path = create(tmp_path / "node")
     (path / "META").write_bytes(content)
