@@ -52,8 +52,6 @@ TURN_EVENTS = 256
 LAZY_WRITE_S = 0.1
 # Chain pages or bodies being served to one peer at a time; beyond that its requests are dropped and asked again.
 SERVING_PER_PEER = 128
-# Our own batches up to this size travel beside votes: one record of TLS.
-CONTROL_BATCH_BYTES = 16 * 1024
 # So many signature shares are added up, and the bad ones among them found, in the event loop: a few pairings of 1 ms.
 # A thread would not make a view shorter, it costs two more turns and the interpreter's lock. Beyond, it keeps us alive.
 SHARES_AT_ONCE = 8
@@ -367,14 +365,12 @@ class Driver:
             raise InvariantViolation(f"{type(message).__name__} would leave before its safety record is durable")
 
     def _spread(self, effect: fx.SpreadBatch) -> None:
-        # A small one in the same write as the vote that it was written with; a large one must not hold up a vote.
-        bulk = effect.ref.size_bytes > CONTROL_BATCH_BYTES
-        self._send_batch(BatchMessage(self._bodies.get(effect.ref)), effect.to, bulk=bulk)
+        self._send_batch(BatchMessage(self._bodies.get(effect.ref)), effect.to)
 
-    def _send_batch(self, message: BatchMessage, to: Sequence[int], *, bulk: bool = True) -> None:
+    def _send_batch(self, message: BatchMessage, to: Sequence[int]) -> None:
         if self.links is not None:
             for peer in to:
-                self.links.send(peer, message.kind, *message.batch.parts(), bulk=bulk)
+                self.links.send(peer, message.kind, *message.batch.parts(), bulk=True)
 
     def _commit(self, commits: Sequence[fx.Commit]) -> None:
         if self._stopped:

@@ -476,13 +476,13 @@ DRIVING = (
         (DRIVER + "test_a_vote_leaves_before_what_is_committed_is_executed",),
     ),
     Mutant(
-        "driver sends large batches beside votes",
+        "driver sends batches beside votes",
         "bounds",
         "design: two planes",
-        D + "_spread",
-        "bulk = effect.ref.size_bytes > CONTROL_BATCH_BYTES",
-        "bulk = False",
-        (DRIVER + "test_a_batch_is_spread_from_disk_and_a_large_one_holds_up_no_vote[3000-True]",),
+        D + "_send_batch",
+        "bulk=True",
+        "bulk=False",
+        (DRIVER + "test_a_batch_is_spread_from_disk_and_holds_up_no_vote",),
     ),
     Mutant(
         "node stops for a batch that a peer describes wrongly",
