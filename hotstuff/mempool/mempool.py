@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 from hotstuff.consensus.desk import Desk
 from hotstuff.consensus.effects import (
@@ -117,7 +116,7 @@ class Mempool:
         self._unproven_view = 0
         self._careful_until = 0
         self._queue: deque[Block] = deque()
-        self._queue_changed = False
+        self._unasked: deque[Block] = deque()
         self._may_ack = self._may_author = False
         for ref in held:
             self._lanes[ref.author].hold(ref)
@@ -221,7 +220,6 @@ class Mempool:
         lane.hold(ref)
         lane.ack(self._index, ref)
         self._wanted.pop(ref, None)
-        self._queue_changed = True  # there is room to ask for more
         if ref.author == self._index:
             self._effects.append(SpreadBatch(ref, tuple(self._everyone)))
             if self._resend_us is None:
@@ -413,7 +411,7 @@ class Mempool:
     def committed(self, blocks: tuple[Block, ...], now_us: int) -> None:
         """Ordered for good; executed as soon as every body is here, strictly in order."""
         self._queue.extend(blocks)
-        self._queue_changed = True
+        self._unasked.extend(blocks)
         self._deliver()
         self._fetch(now_us)
 
@@ -456,19 +454,27 @@ class Mempool:
             if sources:
                 self._wanted[ref] = _Wanted(sources, now_us, committed)
 
+    def _ask_for(self, block: Block, now_us: int) -> bool:
+        """Want every body of a committed block that is not here. False if there is no room for all of them now."""
+        self._want((ref for ref in block.payload if not self._held(ref)), now_us, committed=True)
+        return all(ref in self._wanted or self._settled(ref) for ref in block.payload)
+
+    def _settled(self, ref: BatchRef) -> bool:
+        """Executed, here, or being stored: nothing to ask for."""
+        lane = self._lanes[ref.author]
+        slot = lane.slots.get(ref.seq)
+        return ref.seq <= lane.executed or lane.holds(ref) or (slot is not None and ref.digest in slot.storing)
+
     def _fetch(self, now_us: int) -> None:
         """Send the requests that are due; bodies of committed blocks come before anything newer."""
-        if self._queue_changed:
-            self._queue_changed = False
-            for block in islice(self._queue, MAX_WANTED):
-                self._want((ref for ref in block.payload if not self._held(ref)), now_us, committed=True)
+        while self._unasked and self._ask_for(self._unasked[0], now_us):
+            self._unasked.popleft()
         due: dict[int, list[BatchRef]] = {}
         for ref, wanted in list(self._wanted.items()):
             lane = self._lanes[ref.author]
             given_up = not wanted.committed and wanted.asked >= 2 * len(wanted.sources)
             if ref.seq <= lane.executed or lane.holds(ref) or given_up:
                 del self._wanted[ref]
-                self._queue_changed = True
             elif wanted.retry_us <= now_us:
                 peer = wanted.sources[wanted.asked % len(wanted.sources)]
                 wanted.asked, wanted.retry_us = wanted.asked + 1, now_us + self._config.fetch_retry_ms * 1000

@@ -787,3 +787,37 @@ def test_a_passive_replica_says_nothing_of_small_batches_either() -> None:
 def test_how_large_is_small(size: int, kind: str) -> None:
     world = World(config=SMALL)
     assert kind in told(receive(world, world.batch(1, 1, SMALL.small_body_bytes + size)))
+
+
+# ---- far behind
+
+
+def test_what_did_not_fit_is_asked_for_when_there_is_room() -> None:
+    world = World(config=SMALL)
+    batches = [world.batch(2, seq) for seq in range(1, MAX_WANTED + 11)]
+    for batch in batches:
+        world.commit(batch.ref)
+    assert len(world.mempool._wanted) == MAX_WANTED
+    asked: set[BatchRef] = set()
+    for batch in batches:
+        assert batch.ref in world.mempool._wanted
+        receive(world, batch)
+        asked |= set(world.mempool._wanted)
+    assert asked >= {batch.ref for batch in batches[1:]}
+    world.step(Tick())
+    assert world.mempool.backlog() == 0 and world.mempool._wanted == {}
+
+
+def test_a_long_backlog_is_not_gone_through_for_each_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a replica that is far behind spends its time on that, and stays behind."""
+    world = World(config=SMALL)
+    batches = [world.batch(2, seq) for seq in range(1, 200)]
+    for batch in batches:
+        world.commit(batch.ref)
+    looked: list[BatchRef] = []
+    held = Mempool._held
+    monkeypatch.setattr(Mempool, "_held", lambda self, ref: (looked.append(ref), held(self, ref))[1])
+    for batch in batches:
+        receive(world, batch)
+    assert world.mempool.backlog() == 0
+    assert len(looked) < 4 * len(batches)

