@@ -1,6 +1,6 @@
 """Every figure of the README and of docs/performance.md, measured anew.
 
-    python bench/figures.py                  all of them, three times each, in turns: about 20 minutes
+    python bench/figures.py                  all of them, three times each, in turns: about 12 minutes
     python bench/figures.py 512 rate-1000    only these
     python bench/figures.py --repeat 1       once
 

@@ -159,6 +159,8 @@ def floor_tps(nodes: int, tx_size: int, seconds: float) -> float:
             process.start()
         try:
             while not sum(confirmed):
+                if any(process.exitcode is not None for process in processes):
+                    raise SystemExit("a process of the floor has ended before it did anything")
                 time.sleep(0.05)
             time.sleep(WARMUP_S)
             before, begun = sum(confirmed), time.monotonic()

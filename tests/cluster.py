@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hotstuff import native
 from hotstuff.consensus import effects as fx
@@ -23,10 +23,9 @@ from hotstuff.consensus.safety import Safety, SafetyRecord
 from hotstuff.consensus.tree import Node
 from hotstuff.consensus.verifier import Verifier
 from hotstuff.mempool.mempool import Mempool, MempoolConfig
+from hotstuff.simulator.disk import Disk
 from hotstuff.simulator.scheme import Signatures, members, scheme_of, validator_set
-from hotstuff.types.batch import Batch
-from hotstuff.types.block import BatchRef, Block
-from hotstuff.types.certificates import QC
+from hotstuff.types.block import Block
 from hotstuff.types.hashing import Context, Mode, Phase
 from hotstuff.types.messages import (
     Ack,
@@ -46,49 +45,6 @@ CLIENT = b"client-of-tests!"
 
 class Killed(Exception):
     """Raised by a crash point: the process ends here."""
-
-
-@dataclass
-class Disk:
-    """What one replica has made durable."""
-
-    safety: SafetyRecord
-    blocks: dict[bytes, Block] = field(default_factory=dict)
-    executed: list[Block] = field(default_factory=list)
-    batches: dict[BatchRef, Batch] = field(default_factory=dict)
-    commit_qc: QC | None = None
-    commit_qcs: dict[bytes, QC] = field(default_factory=dict)
-
-    waiting: list[fx.Persist] = field(default_factory=list)
-    written: int = 0
-    unsynced: set[BatchRef] = field(default_factory=set)
-
-    def put(self, write: fx.Persist) -> None:
-        """Into the next transaction; small batches are at hand meanwhile."""
-        self.waiting.append(write)
-        for batch in write.batches:
-            self.batches[batch.ref] = batch
-            self.unsynced.add(batch.ref)
-
-    def write(self) -> None:
-        """One durable transaction."""
-        for write in self.waiting:
-            self.safety = write.safety or self.safety
-            self.blocks |= {block.id: block for block in write.blocks}
-            if write.commit_qc is not None:
-                self.commit_qc = write.commit_qc
-                self.commit_qcs[write.commit_qc.commit_id] = write.commit_qc
-        self.waiting.clear()
-        self.unsynced.clear()
-        self.written = len(self.executed)
-
-    def lose_waiting(self) -> None:
-        """The process died before what was lazy was written."""
-        self.waiting.clear()
-        del self.executed[self.written :]
-        for ref in self.unsynced:
-            del self.batches[ref]
-        self.unsynced.clear()
 
 
 @dataclass

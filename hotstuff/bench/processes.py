@@ -28,6 +28,17 @@ class ClusterFailed(HotstuffError):
     """A replica did not start or died."""
 
 
+class Memory(NamedTuple):
+    """Resident memory of a process, and what of it is its own.
+
+    The rest are mapped files: pages of its database that it has read. They are the page cache's, which takes them back
+    when it needs them, so they grow with what is read and say nothing about a leak.
+    """
+
+    resident_mib: float
+    own_mib: float
+
+
 @dataclass
 class Cluster:
     """Replica processes of a network whose files are in `directory`."""
@@ -152,17 +163,6 @@ def process_cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-class Memory(NamedTuple):
-    """Resident memory of a process, and what of it is its own.
-
-    The rest are mapped files: pages of its database that it has read. They are the page cache's, which takes them back
-    when it needs them, so they grow with what is read and say nothing about a leak.
-    """
-
-    resident_mib: float
-    own_mib: float
 
 
 def process_memory(pid: int) -> Memory:

@@ -66,7 +66,9 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Snapshot:
+class Snapshot:
+    """What processes have used and replicas have done, at one end of what is measured."""
+
     at_s: float
     cpu_s: float
     client_cpu_s: float
@@ -103,7 +105,7 @@ class _Run:
         self._show = show
         self._total_s = plan.warmup_s + plan.duration_s
         self._recorder = Recorder()
-        self._snapshots: list[_Snapshot] = []
+        self._snapshots: list[Snapshot] = []
         self._memory: list[tuple[float, Memory]] = []
         load_plan = LoadPlan(plan.tx_size, plan.rate, self._total_s, plan.in_flight)
         self.load = Load(cluster.replicas, load_plan, self._recorder, tls=plan.tls)
@@ -135,9 +137,9 @@ class _Run:
             self._show(Progress(phase, now, self._total_s, recent.tps, recent.latency_ms()["p50"], *counts))
             await asyncio.sleep(PROGRESS_S)
 
-    async def _snapshot(self) -> _Snapshot:
+    async def _snapshot(self) -> Snapshot:
         statuses = await self._cluster.statuses()
-        return _Snapshot(self._recorder.now_s(), self._cluster.cpu_s(), process_cpu_s(os.getpid()), statuses)
+        return Snapshot(self._recorder.now_s(), self._cluster.cpu_s(), process_cpu_s(os.getpid()), statuses)
 
     async def _settle(self) -> None:
         """Until all replicas have executed the same number of transactions."""
@@ -154,7 +156,7 @@ class _Run:
         plan, (start, end) = self._plan, self._snapshots
         window = self._recorder.window(start.at_s, end.at_s)
         span_s = end.at_s - start.at_s
-        blocks, views = _grown(start, end, "executed_height"), _grown(start, end, "view")
+        blocks, views = grown(start, end, "executed_height"), grown(start, end, "view")
         timeouts = max(
             after["counters"].get("timed_out", 0) - before["counters"].get("timed_out", 0)
             for before, after in zip(start.statuses, end.statuses, strict=True)
@@ -190,8 +192,11 @@ class _Run:
         }
 
 
-def _grown(start: _Snapshot, end: _Snapshot, name: str) -> int:
-    """How far the most advanced replica moved."""
+def grown(start: Snapshot, end: Snapshot, name: str) -> int:
+    """How far the most advanced replica moved.
+
+    Views run ahead of what is executed, and not equally far at both ends: blocks can grow by more than views.
+    """
     return int(max(s[name] for s in end.statuses) - max(s[name] for s in start.statuses))
 
 

@@ -213,7 +213,7 @@ class Replica:
         self._may_ack, self._may_author = self._duties()
         before = len(self.effects)
         self._payload.step(event, self._now_us, may_ack=self._may_ack, may_author=self._may_author)
-        for effect in self.effects[before:]:
+        for effect in self.effects[before:]:  # small batches; of larger ones `BatchStored` tells
             if isinstance(effect, Persist):
                 for batch in effect.batches:
                     self._witness.stored(batch)

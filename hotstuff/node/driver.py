@@ -55,7 +55,7 @@ SERVING_PER_PEER = 128
 # So many signature shares are added up, and the bad ones among them found, in the event loop: a few pairings of 1 ms.
 # A thread would not make a view shorter, it costs two more turns and the interpreter's lock. Beyond, it keeps us alive.
 SHARES_AT_ONCE = 8
-# A view needs one or two.
+# Certificates checked and shares added up there in one turn; a view needs one or two. More go to threads.
 PAIRINGS_PER_TURN = 4
 
 _LOGGED_REPORTS = {

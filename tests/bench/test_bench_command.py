@@ -32,8 +32,8 @@ def test_json_is_the_contract_and_the_replicas_agree(tmp_path: Path, rate: int |
     assert report["committed"] == report["submitted"] > 0
     assert report["tps"] > 0
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p999"] <= report["latency_ms"]["max"]
-    assert report["blocks"] > 0
-    assert report["views"] >= report["blocks"]
+    # Neither bounds the other: blocks of views before the window are executed within it.
+    assert report["blocks"] > 0 and report["views"] > 0
     assert (tmp_path / "net" / "node3" / "data").is_dir(), "--data-dir keeps what was written"
 
 

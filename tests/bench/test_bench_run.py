@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hotstuff.bench.processes import Memory
-from hotstuff.bench.run import bls_verification_ms, own_by_tenths
+from hotstuff.bench.run import Snapshot, bls_verification_ms, grown, own_by_tenths
 
 
 def test_memory_is_the_most_of_each_tenth_of_what_was_measured() -> None:
@@ -14,3 +14,9 @@ def test_memory_is_the_most_of_each_tenth_of_what_was_measured() -> None:
 
 def test_a_verification_takes_a_while_and_not_long() -> None:
     assert 0.01 < bls_verification_ms() < 1000
+
+
+def test_blocks_and_views_are_how_far_the_most_advanced_replica_moved() -> None:
+    start = Snapshot(1.0, 0.0, 0.0, [{"view": 9, "executed_height": 5}, {"view": 10, "executed_height": 6}])
+    end = Snapshot(2.0, 0.0, 0.0, [{"view": 21, "executed_height": 18}, {"view": 20, "executed_height": 17}])
+    assert (grown(start, end, "view"), grown(start, end, "executed_height")) == (11, 12)

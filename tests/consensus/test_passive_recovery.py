@@ -83,7 +83,7 @@ def amnesia(cluster: Cluster, victim: int, *, keep_blocks: bool = True) -> None:
     old = cluster.disks[victim]
     fresh = Disk(SafetyRecord.initial(cluster.context, passive=True))
     if keep_blocks:
-        fresh = Disk(fresh.safety, old.blocks, old.executed, old.batches, old.commit_qc, old.commit_qcs)
+        fresh = Disk(fresh.safety, old.blocks, old.executed, old.batches, old.commit_qcs, old.commit_qc)
     cluster.disks[victim] = fresh
 
 

@@ -38,6 +38,14 @@ def test_a_vote_goes_to_the_leaders_of_this_view_and_the_next() -> None:
     assert world.votes() == [(1, block.id)]
 
 
+def heard_three(world: Alone) -> list[tuple[Block, QC]]:
+    """The proposals of views 1 to 3, which the replica has heard, each with the QC for it."""
+    chain = world.forge.chain([1, 2, 3])
+    for block, _ in chain:
+        world.propose(block)
+    return chain
+
+
 def test_only_the_leader_of_the_next_view_reserves_it_with_its_vote() -> None:
     world = Alone()
     for block, _ in world.forge.chain([1, 2]):
@@ -51,9 +59,7 @@ def test_only_the_leader_of_the_next_view_reserves_it_with_its_vote() -> None:
 
 def test_a_proposal_in_a_reserved_view_waits_for_no_disk() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     qc = chain[-1][1]
     world.cluster.submit(0)
     world.cluster.settle()
@@ -83,9 +89,7 @@ def test_a_proposal_in_a_view_that_is_not_reserved_is_on_disk_first() -> None:
 
 def test_after_a_crash_a_reserved_view_is_left_alone_and_nothing_is_wrong_with_the_record() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     qc = chain[-1][1]
     world.cluster.submit(0)
     world.cluster.settle()
@@ -176,9 +180,7 @@ def test_a_view_without_a_certificate_is_not_entered_s33() -> None:
 
 def test_a_lock_refuses_a_branch_justified_below_it_s7() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(1, NewView(chain[2][1], None))
     assert world.replica.safety.record.locked_qc == chain[1][1]
     tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[0][1]))
@@ -192,9 +194,7 @@ def test_a_lock_refuses_a_branch_justified_below_it_s7() -> None:
 def test_a_hidden_lock_still_votes_when_the_justify_is_higher_s8() -> None:
     """Replica 0 is locked on QC(2), which nobody else knows; the others certified a branch beside it since."""
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(2, NewView(chain[2][1], None))
     assert world.replica.safety.record.locked_qc == chain[1][1]
     tc3 = world.forge.tc(3, dict.fromkeys((1, 2, 3), chain[0][1]))
@@ -368,9 +368,7 @@ def test_a_forged_certificate_moves_nothing_and_costs_its_sender_s13_s15() -> No
 
 def test_two_committed_blocks_of_one_view_stop_the_replica() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(1, NewView(chain[2][1], None))
     assert world.replica.tree.root.id == chain[0][0].id
     with pytest.raises(InvariantViolation, match="two committed blocks"):
@@ -932,9 +930,7 @@ def test_the_certificates_in_a_timeout_bring_us_to_its_view() -> None:
 def test_a_lower_qc_that_commits_more_is_used() -> None:
     """The highest QC may be on a branch with a gap, and commit nothing."""
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[1][1]))
     b5 = world.forge.block(5, chain[1][1], 3, tc=tc)
     world.propose(b5, tc)
@@ -957,9 +953,7 @@ def test_the_qc_in_a_tc_counts() -> None:
 
 def lead_view_4(world: Alone) -> list[QC]:
     """Replica 0 knows everything up to QC(2) and has something to propose; the QCs of views 1 to 3."""
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.cluster.submit(0)
     world.cluster.settle()
     world.said.clear()
@@ -977,9 +971,7 @@ def test_a_leader_without_the_block_of_its_highest_qc_does_not_propose() -> None
 
 def test_a_leader_with_the_qc_and_the_tc_of_the_view_before_uses_the_qc() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(2, NewView(chain[1][1], world.forge.tc(3, dict.fromkeys((1, 2, 3), chain[1][1]))))
     world.hear(3, NewView(chain[2][1], None))
     assert world.sent(Proposal) == [], "nothing to propose"
@@ -1015,9 +1007,7 @@ def test_a_qc_that_a_proposal_carries_is_not_spread_beside_it() -> None:
 
 def test_who_connects_hears_of_a_commit_that_the_highest_qc_does_not_prove() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(1, NewView(chain[2][1], None))
     lone = world.forge.qc(9, b"x" * 32)
     world.hear(1, NewView(lone, None))
@@ -1107,9 +1097,7 @@ def test_a_leader_whose_view_failed_gets_less_time_until_a_block_of_it_is_certif
 
 def test_who_gives_up_on_a_view_that_we_wait_for_nothing_in_is_told_what_we_know() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(1, NewView(chain[2][1], None))
     world.said.clear()
     world.hear(1, world.forge.timeout(1, 4, chain[2][1]))
@@ -1192,9 +1180,7 @@ def test_the_parent_of_a_held_block_is_asked_for() -> None:
 def test_blocks_below_the_lock_are_taken_and_committed() -> None:
     """Replica 0 is locked on QC(2); the others have abandoned block 2 and committed without it."""
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     world.hear(2, NewView(chain[2][1], None))
     assert world.replica.safety.record.locked_qc == chain[1][1]
     tc = world.forge.tc(4, dict.fromkeys((1, 2, 3), chain[0][1]))
@@ -1294,10 +1280,10 @@ def test_what_was_only_learned_is_written_lazily() -> None:
     assert all(write.lazy for write in writes)
 
 
-def test_a_small_batch_that_is_held_takes_its_number() -> None:
+def test_a_small_batch_that_is_held_takes_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Alone()
     seen: list[Batch] = []
-    world.replica._witness.stored = seen.append  # type: ignore[method-assign]
+    monkeypatch.setattr(world.replica._witness, "stored", seen.append)
     batch = small_batch(world, 2)
     world.hear(2, BatchMessage(batch))
     assert seen == [batch]
@@ -1305,9 +1291,7 @@ def test_a_small_batch_that_is_held_takes_its_number() -> None:
 
 def test_a_leader_that_may_have_proposed_before_a_crash_passes_its_qc_on() -> None:
     world = Alone()
-    chain = world.forge.chain([1, 2, 3])
-    for block, _ in chain:
-        world.propose(block)
+    chain = heard_three(world)
     last, qc = chain[-1]
     assert world.replica.safety.record.proposed_view == 4, "reserved with the vote for its last block"
     world.cluster.kill(0)

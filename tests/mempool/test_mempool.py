@@ -821,3 +821,12 @@ def test_a_long_backlog_is_not_gone_through_for_each_body(monkeypatch: pytest.Mo
         receive(world, batch)
     assert world.mempool.backlog() == 0
     assert len(looked) < 4 * len(batches)
+
+
+def test_what_is_executed_at_once_does_not_hold_up_what_is_missing() -> None:
+    world = World(config=SMALL)
+    here, missing = world.batch(2, 1), world.batch(2, 2)
+    receive(world, here)
+    assert any(isinstance(effect, Commit) for effect in world.commit(here.ref))
+    world.commit(missing.ref)
+    assert list(world.mempool._wanted) == [missing.ref]

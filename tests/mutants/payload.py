@@ -64,6 +64,15 @@ TAKING = (
         (MEMPOOL + "test_what_did_not_fit_is_asked_for_when_there_is_room",),
     ),
     Mutant(
+        "executed bodies hold up what is missing",
+        "liveness",
+        "protocol 8.3",
+        M + "_settled",
+        "ref.seq <= lane.executed or ",
+        "",
+        (MEMPOOL + "test_what_is_executed_at_once_does_not_hold_up_what_is_missing",),
+    ),
+    Mutant(
         "the whole backlog gone through for each body",
         "bounds",
         "design: throughput",

@@ -100,18 +100,21 @@ class Store:
 
 
 class Verifier:
-    """Says yes; raises what it is told to."""
+    """Says yes; raises what it is told to. `threads` says where each check ran."""
 
     def __init__(self) -> None:
+        self.threads: list[int] = []
         self.error: Exception | None = None
         self.valid = True
 
     def check(self, item: object) -> bool:
+        self.threads.append(threading.get_ident())
         if self.error is not None:
             raise self.error
         return self.valid
 
     def collect(self, shares: Iterable[fx.Share]) -> Collected:
+        self.threads.append(threading.get_ident())
         if self.error is not None:
             raise self.error
         return Collected(b"\7" * 96, tuple(share.signer for share in shares), ())

@@ -520,15 +520,10 @@ def test_what_takes_long_is_done_by_a_thread_and_the_rest_in_the_same_turn(
     store: ChainStore, ask: fx.Effect, at_once: bool
 ) -> None:
     async def main(bench: Bench) -> None:
-        threads: list[bool] = []
-        check, collect = bench.verifier.check, bench.verifier.collect
-        here = threading.get_ident()
-        bench.verifier.check = lambda item: (threads.append(threading.get_ident() == here), check(item))[1]  # type: ignore[method-assign]
-        bench.verifier.collect = lambda given: (threads.append(threading.get_ident() == here), collect(given))[1]  # type: ignore[method-assign]
         bench.script([ask], [voted(1), fx.Send(1, vote(1))])
         bench.post(HELLO)
         await until(bench.sent)
-        assert threads == [at_once]
+        assert [thread == threading.get_ident() for thread in bench.verifier.threads] == [at_once]
         assert bench.names() == ["persist", "send"]
 
     go(main, store)
@@ -551,16 +546,13 @@ def test_a_flood_of_certificates_does_not_stop_the_loop(store: ChainStore) -> No
     """Beyond a few in a turn they go to threads, where the core bounds how many of a peer wait."""
 
     async def main(bench: Bench) -> None:
-        here, loop = threading.get_ident(), []
-        check = bench.verifier.check
-        bench.verifier.check = lambda item: (loop.append(threading.get_ident() == here), check(item))[1]  # type: ignore[method-assign]
         for _ in range(2):
             bench.core.steps.clear()
-            loop.clear()
+            bench.verifier.threads.clear()
             bench.script(*[[fx.Check(i, GENESIS_QC)] for i in range(10)])
             bench.post(*[HELLO] * 10)
             await until(lambda: len(bench.core.steps) == 20)
-            assert loop.count(True) == PAIRINGS_PER_TURN, "in each turn"
+            assert bench.verifier.threads.count(threading.get_ident()) == PAIRINGS_PER_TURN, "in each turn"
 
     go(main, store)
 

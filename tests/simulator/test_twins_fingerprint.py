@@ -188,7 +188,7 @@ def test_a_copy_goes_its_own_way(execution: Execution) -> None:
     assert told(execution)[0] == told(copies[0])[0]
 
 
-def test_what_cannot_be_copied_is_refused(execution: Execution) -> None:
-    replica(execution, 0)._suspects.reason = lambda: None  # type: ignore[attr-defined]
+def test_what_cannot_be_copied_is_refused(execution: Execution, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica(execution, 0)._suspects, "reason", lambda: None, raising=False)
     with pytest.raises(TypeError, match="function"):
         copy_of(execution)

@@ -17,7 +17,7 @@ from hotstuff.bench.processes import Cluster
 # together they offer ten times what the cluster carries, and more than it has room for.
 CLIENTS = 10
 CALM_S, CALM_TPS = 3.0, 200.0
-# The disk still writes what the flood has left in the page cache, and votes wait for it.
+# A replica that the flood has left behind fetches what it missed, and is slow in its turns as a leader until it has.
 AS_BEFORE, CALM_TRIES = 3, 10
 # What all limits of a replica allow together: lanes, cached bodies, write buffers, and the process itself; without the
 # pages of its database that it has read, which are the page cache's.
