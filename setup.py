@@ -10,8 +10,8 @@ from setuptools import Extension, setup
 
 native = Extension(
     "hotstuff._native",
-    sources=["_native/native.pyx", "_native/sha256.c"],
-    depends=["_native/sha256.h"],  # also what puts the header into the sdist
+    sources=["_native/native.pyx", "_native/sha256.c", "_native/sha256_lanes.c"],
+    depends=["_native/sha256.h", "_native/sha256_lanes.h"],  # also what puts the headers into the sdist
     include_dirs=["_native"],
     extra_compile_args=[] if sys.platform == "win32" else ["-O3", "-Wall", "-Wextra"],
     optional=True,

@@ -15,10 +15,10 @@ from hotstuff import _pure
 from hotstuff._pure import Frame
 
 cdef extern from "sha256.h" nogil:
-    const char* sha256_select(int portable)
+    enum: SHA256_TREE_LEAVES, SHA256_NODE
+    int sha256_select(int at_most)
     void sha256_tagged(uint8_t tag, const uint8_t* data, size_t size, uint8_t* digest)
-    void sha256_tagged_pair(
-        uint8_t tag, const uint8_t* data0, const uint8_t* data1, size_t size, uint8_t* digests)
+    void sha256_tree(const uint8_t** leaves, size_t count, size_t size, uint8_t* root)
     uint32_t load32(const uint8_t* data)
     uint64_t load64(const uint8_t* data)
     void store32(uint8_t* data, uint32_t value)
@@ -47,11 +47,7 @@ cdef enum:
     IDENTITY = 28
     # Below this, hashing takes about as long as handing the GIL over and getting it back.
     HOLD_GIL_BYTES = 2048
-    LEAF_TAG = 0
-    NODE_TAG = 1
-    FRAME_TAG = 2
-    # Leaves that are hashed together.
-    GROUP = 4
+    FRAME_TAG = 2  # after the two of a tree
 
 cdef enum Rule:  # in the order of _pure.RULES
     HEADER_CUT, FRAMES, COUNT, FIRST_SEQ, SIZE, PAYLOAD_CUT, LENGTH_CUT, TX_LENGTH, TX_CUT, LEFTOVER
@@ -210,9 +206,9 @@ def keep_memory(size):
     return bool(keep_freed(size))
 
 
-def select_sha256(portable):
-    """For tests: hash with portable C from now on, or else with the fastest this CPU has. Returns its name."""
-    return sha256_select(portable).decode()
+def select_sha256(at_most):
+    """For tests: hash with the fastest of `SHA256_NAMES` up to this one that this CPU has. Returns its name."""
+    return SHA256_NAMES[sha256_select(SHA256_NAMES.index(at_most))]
 
 
 cdef as_frame(const ParsedFrame* frame):
@@ -283,10 +279,9 @@ cdef size_t hash_transactions(
     """Frame root over `take` transactions after the first `skip`. Returns their end, or 0 with the fault noted."""
     cdef Tree tree
     cdef uint8_t preimage[IDENTITY + HASH]
-    cdef const uint8_t* group[GROUP]
-    cdef size_t length, group_length = 0
+    cdef const uint8_t* group[SHA256_TREE_LEAVES]
+    cdef size_t length, group_length = 0, grouped = 0
     cdef uint64_t index
-    cdef int grouped = 0
     tree.leaves = tree.depth = 0
     for index in range(<uint64_t>skip + take):
         length = next_length(body, at, end, fault)
@@ -294,7 +289,7 @@ cdef size_t hash_transactions(
             return 0
         at += LENGTH
         if index >= skip:
-            if grouped == GROUP or (grouped > 0 and length != group_length):
+            if grouped == SHA256_TREE_LEAVES or length != group_length:
                 add_leaves(&tree, group, grouped, group_length)
                 grouped = 0
             group[grouped] = body + at
@@ -331,20 +326,17 @@ cdef void join_all(const uint8_t* hashes, size_t count, uint8_t* root) noexcept 
     memcpy(root, finish(&tree), HASH)
 
 
-cdef void add_leaves(Tree* tree, const uint8_t** leaves, int count, size_t length) noexcept nogil:
-    """Leaves of one length. Two hashes at a time cost little more than one, so four in a row are a subtree at once."""
-    cdef uint8_t hashes[GROUP * HASH]
-    cdef int i
-    if count == GROUP and tree.leaves % GROUP == 0:
-        sha256_tagged_pair(LEAF_TAG, leaves[0], leaves[1], length, hashes)
-        sha256_tagged_pair(LEAF_TAG, leaves[2], leaves[3], length, hashes + 2 * HASH)
-        sha256_tagged_pair(NODE_TAG, hashes, hashes + 2 * HASH, 2 * HASH, hashes)
-        sha256_tagged(NODE_TAG, hashes, 2 * HASH, next_slot(tree))
-        grow(tree, GROUP)
-        return
-    for i in range(count):
-        sha256_tagged(LEAF_TAG, leaves[i], length, next_slot(tree))
-        grow(tree, 1)
+cdef void add_leaves(Tree* tree, const uint8_t** leaves, size_t count, size_t length) noexcept nogil:
+    """Leaves of one length: each time as large a subtree as there are leaves for and as begins here."""
+    cdef size_t size
+    while count > 0:
+        size = SHA256_TREE_LEAVES
+        while size > count or tree.leaves % size != 0:
+            size //= 2
+        sha256_tree(leaves, size, length, next_slot(tree))
+        grow(tree, size)
+        leaves += size
+        count -= size
 
 
 cdef inline uint8_t* next_slot(Tree* tree) noexcept nogil:
@@ -373,7 +365,8 @@ cdef uint8_t* finish(Tree* tree) noexcept nogil:
 cdef inline void join(Tree* tree) noexcept nogil:
     tree.depth -= 1
     cdef uint8_t* left = tree.pending + HASH * (tree.depth - 1)
-    sha256_tagged(NODE_TAG, left, 2 * HASH, left)
+    sha256_tagged(SHA256_NODE, left, 2 * HASH, left)
 
 
-sha256_select(0)
+SHA256_NAMES = ("portable", "sha-ni", "avx512")  # in the order of sha256.h
+select_sha256(SHA256_NAMES[-1])

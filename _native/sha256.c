@@ -1,4 +1,4 @@
-#include "sha256.h"
+#include "sha256_lanes.h"
 
 #include <string.h>
 
@@ -10,11 +10,11 @@ typedef void compress_fn(uint32_t state[8], const uint8_t *data, size_t blocks);
  * has work for that time. */
 typedef void compress_pair_fn(uint32_t state[2][8], const uint8_t *const data[2], size_t blocks);
 
-static const uint32_t INITIAL[8] = {
+const uint32_t SHA256_INITIAL[8] = {
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
 };
 
-static const uint32_t K[64] = {
+const uint32_t SHA256_K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -47,7 +47,7 @@ static void compress_portable(uint32_t state[8], const uint8_t *data, size_t blo
         for (int t = 0; t < 64; t++) {
             uint32_t s1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
             uint32_t s0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
-            uint32_t t1 = h + s1 + (g ^ (e & (f ^ g))) + K[t] + w[t];
+            uint32_t t1 = h + s1 + (g ^ (e & (f ^ g))) + SHA256_K[t] + w[t];
             uint32_t t2 = s0 + ((a & b) | (c & (a | b)));
             h = g, g = f, f = e, e = d + t1;
             d = c, c = b, b = a, a = t1 + t2;
@@ -112,7 +112,7 @@ SHA_NI rows four_rounds(rows r, __m128i w[16], int i, const uint8_t *data)
         __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[i - 4], w[i - 3]), w7);
         w[i] = _mm_sha256msg2_epu32(sum, w[i - 1]);
     }
-    __m128i wk = _mm_add_epi32(w[i], _mm_loadu_si128((const __m128i *)(K + 4 * i)));
+    __m128i wk = _mm_add_epi32(w[i], _mm_loadu_si128((const __m128i *)(SHA256_K + 4 * i)));
     r.hgdc = _mm_sha256rnds2_epu32(r.hgdc, r.feba, wk);
     r.feba = _mm_sha256rnds2_epu32(r.feba, r.hgdc, _mm_shuffle_epi32(wk, 0x0e));
     return r;
@@ -160,20 +160,22 @@ static void compress_pair_sha_ni(uint32_t state[2][8], const uint8_t *const data
 
 static compress_fn *compress = compress_portable;
 static compress_pair_fn *compress_pair = compress_pair_portable;
+static int use_lanes = 0;
 
-const char *sha256_select(int portable)
+int sha256_select(int at_most)
 {
-#ifdef HAVE_SHA_NI
-    if (!portable && cpu_has_sha_ni()) {
-        compress = compress_sha_ni;
-        compress_pair = compress_pair_sha_ni;
-        return "sha-ni";
-    }
-#endif
-    (void)portable;
+    int found = SHA256_PORTABLE;
     compress = compress_portable;
     compress_pair = compress_pair_portable;
-    return "portable";
+#ifdef HAVE_SHA_NI
+    if (at_most >= SHA256_SHA_NI && cpu_has_sha_ni()) {
+        compress = compress_sha_ni;
+        compress_pair = compress_pair_sha_ni;
+        found = SHA256_SHA_NI;
+    }
+#endif
+    use_lanes = at_most >= SHA256_AVX512 && sha256_have_lanes();
+    return use_lanes ? SHA256_AVX512 : found;
 }
 
 /* The last block, or two, of `size` bytes that are left of a message of `bits`: `edge` has `filled` bytes already. */
@@ -202,7 +204,7 @@ void sha256_tagged(uint8_t tag, const uint8_t *data, size_t size, uint8_t digest
     uint8_t edge[2 * BLOCK_BYTES] = {tag};
     size_t filled = 1;
     uint32_t state[8];
-    memcpy(state, INITIAL, sizeof state);
+    memcpy(state, SHA256_INITIAL, sizeof state);
 
     if (size >= BLOCK_BYTES - 1) {
         memcpy(edge + 1, data, BLOCK_BYTES - 1);
@@ -217,7 +219,9 @@ void sha256_tagged(uint8_t tag, const uint8_t *data, size_t size, uint8_t digest
     store_digest(digest, state);
 }
 
-void sha256_tagged_pair(
+/* Two buffers of the same size at once, which takes little longer than one: digests[0..32) of the first, the rest of the
+ * second. `digests` may overlap the data: it is written last. */
+static void tagged_pair(
     uint8_t tag, const uint8_t *data0, const uint8_t *data1, size_t size, uint8_t digests[2 * SHA256_BYTES])
 {
     const uint64_t bits = 8 * ((uint64_t)size + 1);
@@ -226,8 +230,8 @@ void sha256_tagged_pair(
     const uint8_t *const edges[2] = {edge[0], edge[1]};
     size_t filled = 1;
     uint32_t state[2][8];
-    memcpy(state[0], INITIAL, sizeof INITIAL);
-    memcpy(state[1], INITIAL, sizeof INITIAL);
+    memcpy(state[0], SHA256_INITIAL, sizeof SHA256_INITIAL);
+    memcpy(state[1], SHA256_INITIAL, sizeof SHA256_INITIAL);
 
     if (size >= BLOCK_BYTES - 1) {
         memcpy(edge[0] + 1, data[0], BLOCK_BYTES - 1);
@@ -243,4 +247,27 @@ void sha256_tagged_pair(
     compress_pair(state, edges, last_blocks(edge[1], filled, data[1], size, bits));
     store_digest(digests, state[0]);
     store_digest(digests + SHA256_BYTES, state[1]);
+}
+
+static void tree_by_pairs(const uint8_t *const leaves[], size_t count, size_t size, uint8_t root[SHA256_BYTES])
+{
+    uint8_t hashes[SHA256_TREE_LEAVES * SHA256_BYTES];
+    for (size_t i = 0; i < count; i += 2)
+        tagged_pair(SHA256_LEAF, leaves[i], leaves[i + 1], size, hashes + SHA256_BYTES * i);
+    for (size_t nodes = count / 2; nodes > 1; nodes /= 2)
+        for (size_t i = 0; i < nodes; i += 2) {
+            const uint8_t *children = hashes + 2 * SHA256_BYTES * i;
+            tagged_pair(SHA256_NODE, children, children + 2 * SHA256_BYTES, 2 * SHA256_BYTES, hashes + SHA256_BYTES * i);
+        }
+    sha256_tagged(SHA256_NODE, hashes, 2 * SHA256_BYTES, root);
+}
+
+void sha256_tree(const uint8_t *const leaves[], size_t count, size_t size, uint8_t root[SHA256_BYTES])
+{
+    if (count == 1)
+        sha256_tagged(SHA256_LEAF, leaves[0], size, root);
+    else if (use_lanes && count >= SHA256_LANES)
+        sha256_tree_by_lanes(leaves, count, size, root);
+    else
+        tree_by_pairs(leaves, count, size, root);
 }

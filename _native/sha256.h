@@ -1,4 +1,5 @@
-/* SHA-256 (FIPS 180-4) of one tag byte followed by a buffer: the only shape this project hashes. */
+/* SHA-256 (FIPS 180-4) of one tag byte followed by a buffer, and RFC 6962 trees of them: all that this project hashes
+ * here. */
 #ifndef HOTSTUFF_SHA256_H
 #define HOTSTUFF_SHA256_H
 
@@ -6,18 +7,25 @@
 #include <stdint.h>
 
 #define SHA256_BYTES 32
+/* The most leaves of one `sha256_tree`. */
+#define SHA256_TREE_LEAVES 128
 
-/* Picks the code that hashes from now on and returns its name: "sha-ni" where the CPU has it and
- * `portable` is 0, else "portable". Call it once at start, before any other thread can hash. */
-const char *sha256_select(int portable);
+/* Tags of a tree's hashes. */
+enum { SHA256_LEAF = 0, SHA256_NODE = 1 };
+
+/* What may hash, from the slowest to the fastest. */
+enum { SHA256_PORTABLE, SHA256_SHA_NI, SHA256_AVX512 };
+
+/* Picks the fastest that this CPU has, up to `at_most`, and returns it. Call it once at start, before any other thread
+ * can hash. */
+int sha256_select(int at_most);
 
 /* digest = SHA256(tag | data[0..size)). `digest` may overlap `data`: it is written last. */
 void sha256_tagged(uint8_t tag, const uint8_t *data, size_t size, uint8_t digest[SHA256_BYTES]);
 
-/* Two buffers of the same size at once, which takes little longer than one: digests[0..32) of the first, the rest of the
- * second. `digests` may overlap the data: it is written last. */
-void sha256_tagged_pair(
-    uint8_t tag, const uint8_t *data0, const uint8_t *data1, size_t size, uint8_t digests[2 * SHA256_BYTES]);
+/* Root over `count` leaves, a power of two up to SHA256_TREE_LEAVES, which are all `size` bytes long: hashes that do not
+ * depend on each other are computed side by side. */
+void sha256_tree(const uint8_t *const leaves[], size_t count, size_t size, uint8_t root[SHA256_BYTES]);
 
 /* Big-endian loads that touch memory exactly once. Without `volatile` the compiler may read a length again
  * after it was checked, and another thread may have changed it in between if the buffer is a bytearray. */

@@ -25,19 +25,24 @@ CLIENT = bytes(range(16))
 FORCED_PURE = os.environ.get("HOTSTUFF_PURE") == "1"
 compiled: ModuleType | None = None if FORCED_PURE else importlib.import_module("hotstuff._native")
 TWINS = [_pure] if compiled is None else [_pure, compiled]
+SHA256_NAMES = ("portable", "sha-ni", "avx512")
 
 
-@pytest.fixture(params=["pure", "native", "native-portable"])
+@pytest.fixture(params=["pure", *SHA256_NAMES])
 def twin(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """Each implementation in turn; the compiled one also with its portable SHA-256."""
+    """Each implementation in turn; the compiled one with each SHA-256 that this CPU has."""
     if request.param == "pure":
         yield _pure
     elif compiled is None:
         pytest.skip("HOTSTUFF_PURE is set")
     else:
-        compiled.select_sha256(request.param == "native-portable")
-        yield compiled
-        compiled.select_sha256(False)
+        chosen = compiled.select_sha256(request.param)
+        try:
+            if chosen != request.param:
+                pytest.skip(f"this CPU has no {request.param}")
+            yield compiled
+        finally:
+            compiled.select_sha256(SHA256_NAMES[-1])
 
 
 def sha(*parts: bytes) -> bytes:
@@ -406,7 +411,7 @@ def test_a_frame_with_the_same_header_but_other_lengths_is_refused(twin: ModuleT
 # Around every edge of a 64-byte block, with the tag in front and the length behind.
 @pytest.mark.parametrize("size", [1, 54, 55, 56, 62, 63, 64, 118, 119, 126, 127, 128, 512])
 def test_transactions_of_one_length_are_hashed_in_groups(twin: ModuleType, size: int) -> None:
-    for count in (*range(1, 18), 64):
+    for count in (*range(1, 18), 31, 32, 33, 64, 127, 128, 129, 128 + 64 + 5, 300):
         txs = [hashlib.shake_128(b"%d/%d" % (size, i)).digest(size) for i in range(count)]
         (frame,) = twin.parse_body(twin.build_frame(CLIENT, 7, txs), 1)
         assert frame.root == expected_root(CLIENT, 7, txs)
@@ -415,11 +420,44 @@ def test_transactions_of_one_length_are_hashed_in_groups(twin: ModuleType, size:
             assert twin.slice_root(body, frame, skip, count) == expected_root(CLIENT, 7 + skip, txs[skip:])
 
 
-@pytest.mark.parametrize("odd", range(9))
+@pytest.mark.parametrize("odd", [*range(9), 15, 16, 17, 31, 32, 127, 128, 129])
 def test_a_transaction_of_another_length_breaks_its_group(twin: ModuleType, odd: int) -> None:
-    txs = [bytes([i]) * (70 if i == odd else 100) for i in range(13)]
+    txs = [bytes([i]) * (70 if i == odd else 100) for i in range(150)]
     (frame,) = twin.parse_body(twin.build_frame(CLIENT, 1, txs), 1)
     assert frame.root == expected_root(CLIENT, 1, txs)
+
+
+@pytest.mark.parametrize("length", range(1, 200))
+def test_every_padding_side_by_side(twin: ModuleType, length: int) -> None:
+    txs = [hashlib.shake_128(bytes([i])).digest(length) for i in range(16)]
+    (frame,) = twin.parse_body(twin.build_frame(CLIENT, 1, txs), 1)
+    assert frame.root == expected_root(CLIENT, 1, txs)
+
+
+READS_UP_TO_A_HOLE = """
+import ctypes, mmap, sys
+from hotstuff import _native
+
+assert _native.select_sha256(sys.argv[1]) == sys.argv[1]
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 2 * page)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + page), ctypes.c_size_t(page), 0) == 0
+for length in range(1, 130):
+    body = _native.build_frame(bytes(16), 1, [bytes(length)] * 16)
+    memory[page - len(body) : page] = body
+    assert _native.parse_body(memoryview(memory)[page - len(body) : page], 1) == _native.parse_body(body, 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect")
+@pytest.mark.parametrize("name", SHA256_NAMES)
+def test_nothing_behind_a_body_is_read(name: str) -> None:
+    if compiled is None or compiled.select_sha256(name) != name:
+        pytest.skip(f"no {name} here")
+    compiled.select_sha256(SHA256_NAMES[-1])
+    done = subprocess.run([sys.executable, "-c", READS_UP_TO_A_HOLE, name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_head_of_a_frame_is_read_without_the_rest() -> None:
