@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--in-flight",
         type=int,
         metavar="N",
-        help="frames of 64 KiB that each closed-loop client keeps under way: fewer for latency, more for throughput "
+        help="frames of 128 KiB that each closed-loop client keeps under way: fewer for latency, more for throughput "
         "(default: 240 over all of them)",
     )
     add("--sweep", action="store_true", help="find the maximum, then measure fixed rates up to it; marks the knee")
