@@ -92,8 +92,9 @@ class Load:
         while (now := self._recorder.now_s()) < self._plan.duration_s:
             due = int(now * rate) + 1
             while sent < due:
-                # A late tick sends what each missed one would have sent, with the time it was due.
-                count = min(due - sent, int(rate * TICK_S) + 1, self._plan.frame)
+                # A late tick sends what each missed one would have sent, with the time it was due; ticks are never quite
+                # on time, so half a tick more goes with it.
+                count = min(due - sent, int(1.5 * rate * TICK_S) + 1, self._plan.frame)
                 task = asyncio.create_task(self._request(turn % len(self._clients), count, sent / rate))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
