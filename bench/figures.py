@@ -24,6 +24,8 @@ from floor import floor_tps
 
 REPORTS = Path(__file__).parent / "reports"
 PLAIN = ("--no-fsync", "--no-tls")
+# As long as a benchmark runs: the floor becomes slower with what it writes, where the system has to find new pages.
+FLOOR_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ FIGURES = {
 
 def measure(figure: Figure) -> dict[str, Any]:
     """One run, after one of the floor if that is asked for."""
-    floor = floor_tps(figure.nodes, figure.tx_size, 5.0) if figure.floor else None
+    floor = floor_tps(figure.nodes, figure.tx_size, FLOOR_S) if figure.floor else None
     done = subprocess.run([*figure.command, "--json", "-"], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(figure.command)}: {done.stderr[-2000:]}")

@@ -17,7 +17,7 @@ from hotstuff.types.client import Answer
 # Transactions in a frame of the closed loop: about this many bytes, as a client with much to send would do.
 FRAME_BYTES = 128 * 1024
 # Frames that all closed-loop clients together keep under way: 30 MiB, for four replicas nearly as many as their clients
-# may. With half of them latency is two thirds and throughput a sixth less: views come more often, and each has its cost.
+# may. With half of them latency is two thirds and throughput a sixth less: views come more often, each at its cost.
 IN_FLIGHT_FRAMES = 240
 # Frames' worth of transactions that are made before the run, and sent again and again: each frame has its own numbers,
 # so to the replicas they are all different, and the generator takes no time from them.
@@ -30,17 +30,18 @@ REQUEST_TIMEOUT_S = 30.0
 @dataclass(frozen=True)
 class LoadPlan:
     """What to offer. `rate` is transactions a second over all clients; None: closed loop, with so many frames under way
-    for each client."""
+    for each client, each of about so many bytes."""
 
     tx_size: int
     rate: float | None
     duration_s: float
     in_flight: int = 1
+    frame_bytes: int = FRAME_BYTES
 
     @property
     def frame(self) -> int:
         """Transactions in a full frame."""
-        return max(1, FRAME_BYTES // self.tx_size)
+        return max(1, self.frame_bytes // self.tx_size)
 
 
 def default_in_flight(clients: int) -> int:
@@ -92,8 +93,8 @@ class Load:
         while (now := self._recorder.now_s()) < self._plan.duration_s:
             due = int(now * rate) + 1
             while sent < due:
-                # A late tick sends what each missed one would have sent, with the time it was due; ticks are never quite
-                # on time, so half a tick more goes with it.
+                # A late tick sends what each missed one would have sent, with the time it was due. Ticks are never
+                # quite on time, so up to half of one goes with the one before.
                 count = min(due - sent, int(1.5 * rate * TICK_S) + 1, self._plan.frame)
                 task = asyncio.create_task(self._request(turn % len(self._clients), count, sent / rate))
                 under_way.add(task)

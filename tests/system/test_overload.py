@@ -16,6 +16,9 @@ from hotstuff.bench.processes import Cluster
 # Clients of each replica. Each alone keeps as much under way as it may, and about as much as makes a replica busy:
 # together they offer ten times what the cluster carries, and more than it has room for.
 CLIENTS = 10
+# Who is refused tries again in no order, so a few requests wait several times as long as most: with frames twice as
+# large, longer than their 30 s.
+FLOOD_FRAME_BYTES = 64 * 1024
 CALM_S, CALM_TPS = 3.0, 200.0
 # A replica that the flood has left behind fetches what it missed, and is slow in its turns as a leader until it has.
 AS_BEFORE, CALM_TRIES = 3, 10
@@ -53,7 +56,7 @@ def test_an_overload_is_followed_by_normal_service(tmp_path: Path, flood_s: floa
             before = await calm_latency(cluster)
             memory: list[float] = []
             watch = asyncio.create_task(most_memory(cluster, memory))
-            flood = await offer(cluster, LoadPlan(512, None, flood_s, MAX_GAPS), CLIENTS)
+            flood = await offer(cluster, LoadPlan(512, None, flood_s, MAX_GAPS, FLOOD_FRAME_BYTES), CLIENTS)
             watch.cancel()
             after = [await calm_latency(cluster)]
             while after[-1]["p50"] > AS_BEFORE * before["p50"] and len(after) < CALM_TRIES:
