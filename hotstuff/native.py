@@ -1,7 +1,7 @@
 """Parsing and hashing of transactions: the compiled code if it was built, else its twin in plain Python.
 
 The two agree on every result and on the text of every error. ``HOTSTUFF_PURE=1`` in the environment forces the plain
-one, which is about three times slower and keeps the GIL. The formats are described in `hotstuff/_pure.py`.
+one, which is about ten times slower and keeps the GIL. The formats are described in `hotstuff/_pure.py`.
 """
 
 from __future__ import annotations
