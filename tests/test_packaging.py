@@ -52,7 +52,8 @@ def test_the_sdist_has_every_source_and_no_generated_c(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     packed = {name for name in names if name.startswith("_native/")}
-    assert packed == {"_native/native.pyx", "_native/sha256.c", "_native/sha256.h"}
+    sources = ("native.pyx", "sha256.c", "sha256.h", "sha256_lanes.c", "sha256_lanes.h")
+    assert packed == {f"_native/{name}" for name in sources}
     assert {"setup.py", "pyproject.toml", "hotstuff/py.typed", "hotstuff/_native.pyi"} <= names
 
 
