@@ -35,8 +35,8 @@ AVX512 static inline hashes initial(void)
     return h;
 }
 
-/* Folds a block, word by word, into each hash. The sums are grouped so that between one `e` or `a` and the next there
- * are three instructions; in the order of the standard there are six, and they are what takes the time. */
+/* Folds a block, word by word, into each hash. The sums are grouped so that what depends on the last `e` and `a` is added
+ * late: in the order of the standard each round waits longer for the one before it, and a block takes a fifth longer. */
 AVX512 static inline void compress(hashes *hash, __m512i w[WORDS])
 {
     __m512i a = hash->word[0], b = hash->word[1], c = hash->word[2], d = hash->word[3];

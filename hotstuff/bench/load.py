@@ -17,7 +17,7 @@ from hotstuff.types.client import Answer
 # Transactions in a frame of the closed loop: about this many bytes, as a client with much to send would do.
 FRAME_BYTES = 128 * 1024
 # Frames that all closed-loop clients together keep under way: 30 MiB, for four replicas nearly as many as their clients
-# may. With half of them latency is two thirds and throughput a sixth less: views come more often, each at its cost.
+# may. With half of them latency is two thirds and throughput a fifth less: views come more often, each at its cost.
 IN_FLIGHT_FRAMES = 240
 # Frames' worth of transactions that are made before the run, and sent again and again: each frame has its own numbers,
 # so to the replicas they are all different, and the generator takes no time from them.
